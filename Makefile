@@ -1,0 +1,140 @@
+# coster: make deps run, make deps test; make help lists the rest.
+
+VERSION  := 0.1.0
+SERVICES := user email product cart payment stats
+
+# Every source there is. A service is the files of its folder and the library.
+SHARED   := arena auth buf client clock config db fcgi field file handle \
+            idempotency jobs json log loop migrate outbox page pool problem \
+            reply req route service text token
+user     := service account session
+email    := service message deliver mime transport
+product  := service product catalog reservation
+cart     := service cart checkout
+payment  := service invoice payment gateway sandbox manual
+stats    := service entry summary
+
+# Unit tests: tests/shared/test_NAME.c and tests/handlers/SERVICE/test_NAME.c.
+shared_tests  := arena buf clock config db field file idempotency json log loop \
+                 migrate outbox page problem reply route service text token
+user_tests    := account session
+email_tests   := message deliver mime
+product_tests := product catalog reservation
+cart_tests    := cart checkout
+payment_tests := invoice payment
+stats_tests   := entry summary
+
+# What Debian packages give, and what each is for.
+#   libfcgi-dev            reads FastCGI requests
+#   libjson-c-dev          parses JSON bodies
+#   libsqlite3-dev         the databases
+#   libsodium-dev          Ed25519 tokens, Argon2id passwords, random numbers
+#   libcurl4-openssl-dev   HTTP between the services, SMTP
+#   spawn-fcgi nginx-light start the services, and stand in front of them
+#   curl openssl           make run: sign in, make a certificate
+#   libcmocka-dev python3-pytest python3-aiosmtpd wrk   tests only
+PACKAGES := gcc make pkg-config libc6-dev libfcgi-dev libjson-c-dev \
+            libsqlite3-dev libsodium-dev libcurl4-openssl-dev spawn-fcgi \
+            nginx-light curl openssl ca-certificates \
+            libcmocka-dev python3 python3-pytest python3-aiosmtpd wrk
+LIBS     := fcgi json-c sqlite3 libsodium libcurl
+
+# BUILD=build/asan and the like hold other kinds of the same programs.
+BUILD    ?= build
+KIND     := $(notdir $(BUILD))
+CC       := gcc
+CFLAGS   ?= -O2 -g
+WARNINGS := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes \
+            -Wmissing-prototypes -Wvla -Wformat=2 -Wpointer-arith \
+            -Wwrite-strings -Wundef -Wimplicit-fallthrough
+HARDEN   := -fstack-protector-strong -fPIE -D_FORTIFY_SOURCE=2
+LINK     := -pie -Wl,-z,relro,-z,now -Wl,--as-needed -pthread
+ifeq ($(KIND),asan)
+CFLAGS   := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all \
+            -fno-omit-frame-pointer -DARENA_MALLOC
+HARDEN   := -fPIE
+LINK     += -fsanitize=address,undefined
+endif
+ifeq ($(KIND),tsan)
+CFLAGS   := -O1 -g -fsanitize=thread
+HARDEN   := -fPIE
+LINK     += -fsanitize=thread
+endif
+ALL_CFLAGS = -std=gnu11 -D_GNU_SOURCE -I. -include shared/banned.h -MMD -MP \
+             -DCOSTER_VERSION='"$(VERSION)"' -pthread \
+             $(WARNINGS) $(HARDEN) $(CFLAGS) \
+             $(shell pkg-config --cflags $(LIBS) cmocka 2>/dev/null)
+ALL_LIBS   = $(shell pkg-config --libs $(LIBS))
+
+PROGRAMS := $(SERVICES:%=$(BUILD)/coster-%)
+LIBRARY  := $(BUILD)/libcoster.a
+SUPPORT  := $(BUILD)/tests/support.a
+UNITS    := $(shared_tests:%=$(BUILD)/tests/shared/test_%) \
+            $(foreach s,$(SERVICES),$($(s)_tests:%=$(BUILD)/tests/handlers/$(s)/test_%))
+
+.PHONY: all help deps run units test clean check-headers check-fcgi
+all: $(PROGRAMS)
+
+help:
+	@echo 'make deps           install the Debian packages that are missing'
+	@echo 'make run            run the whole shop in a scratch folder; Ctrl-C stops it'
+	@echo '                    STATE=DIR HTTPS_PORT=8443 HTTP_PORT=8080 LIMITS=off'
+	@echo 'make test           run every test'
+	@echo 'make                build the six programs into build/'
+	@echo 'make check-headers  compile each header alone'
+	@echo 'make clean          remove what was built'
+
+deps:
+	@tests/deps $(PACKAGES)
+
+run: all
+	@BUILD=$(BUILD) exec tests/stack
+
+# libfcgi's request structure, which shared/fcgi.c sets up by itself, is only
+# known to be right in this version.
+check-fcgi:
+	@pkg-config --exact-version=2.4.2 fcgi || pkg-config --atleast-version=2.4.2 fcgi \
+	|| { echo 'libfcgi 2.4.2 or newer is needed: make deps'; exit 1; }
+
+define SERVICE
+$(BUILD)/coster-$(1): $(patsubst %,$(BUILD)/handlers/$(1)/%.o,$($(1))) $(BUILD)/shared/main.o $(LIBRARY)
+	$$(CC) $$(LINK) -o $$@ $$^ $$(ALL_LIBS)
+$(BUILD)/handlers/$(1)/service.o: handlers/$(1)/schema.sql
+$($(1)_tests:%=$(BUILD)/tests/handlers/$(1)/test_%): %: %.o $(SUPPORT) $(patsubst %,$(BUILD)/handlers/$(1)/%.o,$($(1))) $(LIBRARY)
+	$$(CC) $$(LINK) -o $$@ $$^ $$(ALL_LIBS) -lcmocka
+endef
+$(foreach s,$(SERVICES),$(eval $(call SERVICE,$(s))))
+
+$(BUILD)/tests/shared/test_%: $(BUILD)/tests/shared/test_%.o $(SUPPORT) $(LIBRARY)
+	$(CC) $(LINK) -o $@ $^ $(ALL_LIBS) -lcmocka
+
+# Before the library: the loopback plays the other services, in place of its
+# client.
+$(SUPPORT): $(BUILD)/tests/loopback.o $(BUILD)/tests/fcgi_client.o
+	@rm -f $@
+	ar rcs $@ $^
+
+$(LIBRARY): $(SHARED:%=$(BUILD)/shared/%.o)
+	@rm -f $@
+	ar rcs $@ $^
+
+$(BUILD)/shared/service.o: shared/schema.sql
+
+$(BUILD)/%.o: %.c | check-fcgi
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -c -o $@ $<
+
+check-headers:
+	@for h in shared/*.h handlers/*/*.h; do \
+	  $(CC) $(ALL_CFLAGS) -fsyntax-only -x c $$h || exit 1; done
+
+units: $(UNITS)
+
+test:
+	@tests/run
+
+clean:
+	rm -rf build
+
+.SECONDARY:
+-include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -1,0 +1,2 @@
+arena.o: shared/arena.h shared/banned.h
+shared/banned.h:

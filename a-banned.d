@@ -1,0 +1,2 @@
+banned.o: shared/banned.h shared/banned.h
+shared/banned.h:

@@ -1,0 +1,2 @@
+clock.o: shared/clock.h shared/banned.h
+shared/banned.h:

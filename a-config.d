@@ -1,0 +1,3 @@
+config.o: shared/config.h shared/banned.h shared/err.h
+shared/banned.h:
+shared/err.h:

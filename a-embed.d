@@ -1,0 +1,2 @@
+embed.o: shared/embed.h shared/banned.h
+shared/banned.h:

@@ -1,0 +1,2 @@
+err.o: shared/err.h shared/banned.h
+shared/banned.h:

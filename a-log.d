@@ -1,0 +1,2 @@
+log.o: shared/log.h shared/banned.h
+shared/banned.h:

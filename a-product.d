@@ -1,0 +1,11 @@
+product.o: handlers/product/product.h shared/banned.h shared/app.h \
+ shared/config.h shared/err.h shared/db.h shared/arena.h shared/route.h \
+ shared/token.h
+shared/banned.h:
+shared/app.h:
+shared/config.h:
+shared/err.h:
+shared/db.h:
+shared/arena.h:
+shared/route.h:
+shared/token.h:

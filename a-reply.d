@@ -1,0 +1,6 @@
+reply.o: shared/reply.h shared/banned.h shared/buf.h shared/arena.h \
+ shared/err.h
+shared/banned.h:
+shared/buf.h:
+shared/arena.h:
+shared/err.h:

@@ -1,0 +1,4 @@
+route.o: shared/route.h shared/banned.h shared/arena.h shared/err.h
+shared/banned.h:
+shared/arena.h:
+shared/err.h:

@@ -1,0 +1,3 @@
+text.o: shared/text.h shared/banned.h shared/arena.h
+shared/banned.h:
+shared/arena.h:

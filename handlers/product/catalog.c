@@ -1,0 +1,216 @@
+/*
+ * The catalog: lists of products, filtered, sorted, searched and paged. Each
+ * order has its own statement over its own index, with and without a category;
+ * a search starts from its matches instead.
+ */
+#include "handlers/product/product.h"
+
+#include "shared/json.h"
+#include "shared/page.h"
+#include "shared/text.h"
+
+static handler_fn get_products;
+
+static const struct route routes[] = {
+	{ "GET", "/products", get_products, ROUTE_ANYONE },
+};
+const struct route_table catalog_routes = ROUTES(routes);
+
+enum order { BY_ID, BY_NAME, BY_PRICE, BY_PRICE_DOWN, NEWEST, ORDER__COUNT };
+enum source { ALL, CATEGORY, SEARCH, IDS, SOURCE__COUNT };
+
+/* $1 limit; $2, $3 the id and key of the row before; $4, $5 prices; $6 in
+ * stock only; $7 the search or the ids; $8 category. */
+#define LIST(from, which, behind, order)                                       \
+	{                                                                      \
+		"SELECT " PRODUCT_COLUMNS " FROM " from                        \
+		" WHERE p.deleted_at IS NULL AND " which " AND " behind        \
+		" AND ($4 IS NULL OR p.price >= $4)"                           \
+		" AND ($5 IS NULL OR p.price <= $5)"                           \
+		" AND ($6 = 0 OR p.stock IS NULL OR p.stock > p.reserved)"     \
+		" ORDER BY " order " LIMIT $1"                                 \
+	}
+#define ORDERS(from, which)                                                    \
+	{                                                                      \
+		[BY_ID] = LIST(from, which, "p.id > $2", "p.id"),              \
+		[BY_NAME] = LIST(from, which, "(p.name, p.id) > ($3, $2)",     \
+		    "p.name, p.id"),                                           \
+		[BY_PRICE] = LIST(from, which, "(p.price, p.id) > ($3, $2)",   \
+		    "p.price, p.id"),                                          \
+		[BY_PRICE_DOWN] = LIST(from, which,                            \
+		    "(p.price, p.id) < ($3, $2)", "p.price DESC, p.id DESC"),  \
+		[NEWEST] = LIST(from, which, "p.id < $2", "p.id DESC"),        \
+	}
+
+STMT_ARRAY(lists[SOURCE__COUNT][ORDER__COUNT]) = {
+	[ALL] = ORDERS("product p", "$7 IS NULL AND $8 IS NULL"),
+	[CATEGORY] = ORDERS("product p", "$7 IS NULL AND p.category = $8"),
+	/* SQLite alone: FTS5 and json_each. */
+	[SEARCH] = ORDERS("product_search s JOIN product p ON p.id = s.rowid",
+	    "product_search MATCH $7 AND ($8 IS NULL OR p.category = $8)"),
+	[IDS] = ORDERS("json_each($7) j JOIN product p ON p.id = j.value",
+	    "($8 IS NULL OR p.category = $8)"),
+};
+
+/* What a cursor calls the order, which column is its key, and a place before
+ * the first row. */
+static const struct {
+	const char *name;
+	int key; /* column, or -1: the id alone */
+	int64_t first_id;
+	struct db_arg first_key;
+} orders[] = {
+	[BY_ID] = { "id", -1, 0, DB_INT(0) },
+	[BY_NAME] = { "name", PRODUCT_NAME, 0, DB_TEXT("") },
+	[BY_PRICE] = { "price", PRODUCT_PRICE, 0, DB_INT(-1) },
+	[BY_PRICE_DOWN] = { "-price", PRODUCT_PRICE, INT_MAX_EXACT,
+	    DB_INT(INT_MAX_EXACT) },
+	[NEWEST] = { "newest", -1, INT_MAX_EXACT, DB_INT(0) },
+};
+_Static_assert(ARRAY_LEN(orders) == ORDER__COUNT, "every order is described");
+
+static const char *const order_names[]
+    = { "id", "name", "price", "-price", "newest", NULL };
+
+struct query {
+	struct page page;
+	const char *q, *category, *ids, *sort;
+	int64_t min_price, max_price;
+	bool in_stock;
+};
+
+static const struct field query_fields[] = {
+	PAGE_FIELDS(struct query, page),
+	FIELD(struct query, q, .min = 1),
+	FIELD(struct query, category, .min = 1, .max = 100),
+	FIELD(struct query, ids, .min = 1, .max = 4000),
+	FIELD(struct query, sort, .choices = order_names),
+	FIELD(struct query, min_price),
+	FIELD(struct query, max_price),
+	FIELD(struct query, in_stock),
+};
+
+/* Every word, as the start of one: FTS5's own operators mean nothing here. */
+static const char *
+match_text(struct arena *a, const char *q)
+{
+	struct buf b;
+
+	buf_init(&b, a);
+	while (*(q += strspn(q, " \"*")) != '\0') {
+		size_t len = strcspn(q, " \"*");
+
+		buf_addf(&b, "%s\"%.*s\"*", b.len > 0 ? " AND " : "", (int)len, q);
+		q += len;
+	}
+	return b.data;
+}
+
+static const char *
+ids_json(struct req *r, const char *ids)
+{
+	struct buf b;
+
+	buf_init(&b, r->arena);
+	json_open(&b, NULL, '[');
+	for (;;) {
+		size_t len = strcspn(ids, ",");
+		int64_t id;
+
+		if (!text_to_int(ids, len, &id))
+			return NULL;
+		json_int(&b, NULL, id);
+		if (ids[len] == '\0')
+			break;
+		ids += len + 1;
+	}
+	json_close(&b, ']');
+	return b.data;
+}
+
+static enum err
+find_source(struct req *r, const struct query *in, enum source *source,
+    const char **what)
+{
+	*source = in->category != NULL ? CATEGORY : ALL;
+	*what = NULL;
+	if (in->q != NULL && in->ids != NULL)
+		return req_fault(r, "?ids", "cannot be combined with q");
+	if (in->q != NULL) {
+		*source = SEARCH;
+		*what = match_text(r->arena, in->q);
+		if (**what == '\0')
+			return req_fault(r, "?q", "has no word in it");
+	}
+	if (in->ids != NULL) {
+		*source = IDS;
+		*what = ids_json(r, in->ids);
+		if (*what == NULL)
+			return req_fault(
+			    r, "?ids", "must be ids with commas between");
+	}
+	return OK;
+}
+
+static enum order
+find_order(const char *sort)
+{
+	enum order order = BY_ID;
+
+	while (sort != NULL && strcmp(orders[order].name, sort) != 0)
+		order++;
+	return order;
+}
+
+/* The cursor's key as the statement wants it: a number where it sorts by one. */
+static struct db_arg
+after_key(const struct page *page, enum order order)
+{
+	int64_t v;
+
+	if (page->after_key == NULL)
+		return orders[order].first_key;
+	if (orders[order].key != PRODUCT_PRICE)
+		return (struct db_arg)DB_TEXT(page->after_key);
+	if (!text_to_int(page->after_key, strlen(page->after_key), &v))
+		return orders[order].first_key;
+	return (struct db_arg)DB_INT(v);
+}
+
+static enum err
+get_products(struct req *r)
+{
+	struct query in = { .page = PAGE_INIT,
+		.min_price = INT_NONE,
+		.max_price = INT_NONE };
+	enum source source;
+	enum order order;
+	const char *what;
+	struct db_rows q;
+	struct buf *b;
+	enum err err;
+
+	if ((err = REQ_QUERY(r, query_fields, &in)))
+		return err;
+	order = find_order(in.sort);
+	in.page.order = orders[order].name;
+	in.page.after_id = orders[order].first_id;
+	if ((err = page_start(r, &in.page))
+	    || (err = find_source(r, &in, &source, &what)))
+		return err;
+	q = db_query(r->db, &lists[source][order],
+	    DB_ARGS(DB_INT(in.page.limit + 1), DB_INT(in.page.after_id),
+		after_key(&in.page, order), DB_INT(in.min_price),
+		DB_INT(in.max_price), DB_INT(in.in_stock), DB_TEXT(what),
+		DB_TEXT(in.category)));
+	b = page_open(r);
+	while (db_next(&q)
+	    && page_take(r, &in.page, db_int(&q, PRODUCT_ID),
+		orders[order].key >= 0 ? db_text(&q, orders[order].key) : NULL))
+		put_product(b, &q);
+	if ((err = db_end(&q)))
+		return err;
+	page_close(r, &in.page);
+	r->reply.cache_control = "public, max-age=5";
+	return OK;
+}

@@ -1,0 +1,39 @@
+/* What the files of the product service share. */
+#ifndef COSTER_PRODUCT_H
+#define COSTER_PRODUCT_H
+
+#include "shared/app.h"
+
+extern const struct route_table product_routes, catalog_routes,
+    reservation_routes;
+
+int64_t reservation_expire(struct ctx *ctx);
+
+/* The columns that put_product() expects, in its order. */
+#define PRODUCT_COLUMNS                                                        \
+	"p.id, p.sku, p.name, p.description, p.price, p.currency, p.category, " \
+	"p.attributes, p.stock, p.stock - p.reserved, p.created_at, "          \
+	"p.updated_at, p.deleted_at, p.version"
+enum product_column {
+	PRODUCT_ID,
+	PRODUCT_SKU,
+	PRODUCT_NAME,
+	PRODUCT_DESCRIPTION,
+	PRODUCT_PRICE,
+	PRODUCT_CURRENCY,
+	PRODUCT_CATEGORY,
+	PRODUCT_ATTRIBUTES,
+	PRODUCT_STOCK,
+	PRODUCT_AVAILABLE,
+	PRODUCT_CREATED_AT,
+	PRODUCT_UPDATED_AT,
+	PRODUCT_DELETED_AT,
+	PRODUCT_VERSION,
+};
+
+struct buf;
+
+/* The row as a JSON object. */
+void put_product(struct buf *b, const struct db_rows *q);
+
+#endif

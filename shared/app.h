@@ -1,0 +1,71 @@
+/*
+ * What the threads of a program share, and what each has of its own.
+ *
+ * struct service is the face of a service: constant tables that its folder
+ * puts together. struct app is that service started: settings read, keys
+ * loaded; constant from then on. struct ctx is a thread's: its connection to
+ * the database, its memory, its connection to the other services.
+ */
+#ifndef COSTER_APP_H
+#define COSTER_APP_H
+
+#include "shared/config.h"
+#include "shared/db.h"
+#include "shared/route.h"
+#include "shared/token.h"
+
+struct client;
+
+struct app_settings {
+	const char *db, *key_file, *jwks_file, *internal_socket, *public_url,
+	    *instance, *log_level;
+	int64_t workers, queue;
+};
+
+struct app {
+	const struct service *service;
+	struct app_settings settings;
+	struct router *router;
+	struct token_keys keys;
+	const char *key; /* COSTER_KEY of every request that nginx sends */
+};
+
+struct ctx {
+	const struct app *app;
+	struct db db;
+	struct arena arena; /* of the request or job at hand */
+	struct client *client;
+};
+
+/* Work that no request waits for, on a thread of its own. Runs at start, again
+ * when the time is over that it answers (milliseconds, 0 for at once), and if
+ * JOB_NOTIFIED when a transaction that called db_notify() is committed. */
+struct job {
+	const char *name;
+	int64_t (*run)(struct ctx *ctx);
+	enum { JOB_TIMED, JOB_NOTIFIED } kind;
+};
+
+/* coster-<service> NAME ARGUMENTS…: answers the exit status. One that is
+ * COMMAND_ALONE needs no database and gets no context. */
+struct command {
+	const char *name, *arguments, *help;
+	int (*run)(struct ctx *ctx, int argc, char **argv);
+	enum { COMMAND_WITH_DATABASE, COMMAND_ALONE } kind;
+};
+
+struct service {
+	const char *name, *summary;
+	const struct route_table *const *routes;
+	size_t route_count;
+	const char *schema; /* see migrate.h */
+	struct settings settings;
+	const struct job *jobs;
+	size_t job_count;
+	const struct command *commands;
+	size_t command_count;
+	/* Called once when all else is ready; the log says what it lacks. */
+	enum err (*start)(const struct app *app);
+};
+
+#endif

@@ -1,0 +1,79 @@
+#include "shared/buf.h"
+
+static char empty[1];
+
+void
+buf_init(struct buf *b, struct arena *a)
+{
+	*b = (struct buf) { .data = empty, .arena = a };
+}
+
+void
+buf_clear(struct buf *b)
+{
+	b->len = 0;
+	if (b->cap > 0)
+		b->data[0] = '\0';
+}
+
+void
+buf_reserve(struct buf *b, size_t n)
+{
+	size_t cap = b->cap > 0 ? b->cap : 256;
+
+	if (b->cap > b->len && b->cap - b->len > n)
+		return;
+	while (cap - b->len <= n)
+		cap *= 2;
+	b->data = arena_grow(b->arena, b->cap > 0 ? b->data : NULL, b->cap, cap);
+	b->cap = cap;
+	b->data[b->len] = '\0';
+}
+
+void
+buf_add(struct buf *b, const void *p, size_t n)
+{
+	buf_reserve(b, n);
+	if (n > 0)
+		memcpy(b->data + b->len, p, n);
+	b->len += n;
+	b->data[b->len] = '\0';
+}
+
+void
+buf_adds(struct buf *b, const char *s)
+{
+	buf_add(b, s, strlen(s));
+}
+
+void
+buf_addc(struct buf *b, char c)
+{
+	buf_add(b, &c, 1);
+}
+
+void
+buf_addint(struct buf *b, int64_t v)
+{
+	char digits[20], *end = digits + sizeof(digits), *p = end;
+	uint64_t u = v < 0 ? -(uint64_t)v : (uint64_t)v;
+
+	do
+		*--p = (char)('0' + u % 10);
+	while ((u /= 10) != 0);
+	if (v < 0)
+		*--p = '-';
+	buf_add(b, p, (size_t)(end - p));
+}
+
+void
+buf_addf(struct buf *b, const char *fmt, ...)
+{
+	va_list ap;
+	char *s;
+
+	va_start(ap, fmt);
+	s = arena_vprintf(b->arena, fmt, ap);
+	va_end(ap);
+	buf_adds(b, s);
+}

@@ -1,0 +1,38 @@
+/*
+ * Calls to the other services: HTTP over nginx's internal socket, by libcurl.
+ *
+ * A client belongs to one thread and keeps its connection. Every call has a
+ * deadline; a service that cannot be reached, or says 502 to 504, is
+ * ERR_UNAVAILABLE, and any other answer is the caller's to judge.
+ */
+#ifndef COSTER_CLIENT_H
+#define COSTER_CLIENT_H
+
+#include <json-c/json.h>
+
+#include "shared/app.h"
+
+#define CLIENT_TIMEOUT_MS 5000
+#define CLIENT_REPLY_MAX ((size_t)4 * 1024 * 1024)
+
+struct client_call {
+	const char *method, *path; /* the path with its query, encoded */
+	const char *body;	   /* JSON, or NULL */
+	const char *key;	   /* its Idempotency-Key, or NULL */
+	const char *trace;	   /* X-Request-Id to pass on, or NULL */
+	int64_t timeout_ms;	   /* 0: CLIENT_TIMEOUT_MS */
+};
+
+struct client_reply {
+	int status;
+	struct json_object *body; /* NULL when there is none; arena */
+};
+
+struct client *client_new(const struct app *app);
+void client_free(struct client *client);
+
+/* The reply is in the arena. ERR_UNAVAILABLE, and the log says why. */
+MUST_USE enum err client_call(struct client *client, struct arena *a,
+    const struct client_call *call, struct client_reply *reply);
+
+#endif

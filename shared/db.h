@@ -1,0 +1,174 @@
+/*
+ * The database of a service: one connection a thread, its statements prepared
+ * once, and one commit a turn.
+ *
+ * A statement is data: STMT(name, "SQL") at the top of a file registers it.
+ * The loop's connection prepares all of the program's statements when it is
+ * opened, so that one the schema does not know stops the service from
+ * starting; others prepare what they come to use. Parameters are $1, $2 …; SQL
+ * keeps to what PostgreSQL understands too.
+ *
+ *     STMT(item_delete, "DELETE FROM item WHERE user_id = $1 AND id = $2");
+ *     STMT(item_get, "SELECT quantity, name FROM item WHERE id = $1");
+ *
+ *     err = db_exec(db, &item_delete, DB_ARGS(DB_INT(uid), DB_INT(id)));
+ *     err = db_get(db, &item_get, DB_ARGS(DB_INT(id)),
+ *         DB_INTO(DB_INT_TO(&quantity), DB_TEXT_TO(&name)));
+ *
+ * Writes stand between db_begin() and db_commit(). On an ordinary connection
+ * that is a transaction. On the connection of a loop (DB_GROUPED) the first
+ * db_begin() of a turn opens a transaction, each begin and commit inside it is
+ * a savepoint, and db_turn_end() commits them all with one fsync. Replies wait
+ * until then. After a failure of db_turn_end() nothing of the turn may be
+ * acknowledged, and whether it is on disk is not known.
+ */
+#ifndef COSTER_DB_H
+#define COSTER_DB_H
+
+#include <sqlite3.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "shared/arena.h"
+#include "shared/err.h"
+
+struct stmt {
+	const char *sql;
+};
+
+/* STMT(item_get, "SELECT …"), or STMT_ARRAY(item_list[2]) = { … } */
+#define STMT(name, ...) STMT_ARRAY(name) = { __VA_ARGS__ }
+#define STMT_ARRAY(name)                                                       \
+	static const struct stmt name                                          \
+	    __attribute__((section("coster_stmt"), aligned(sizeof(void *))))
+
+struct db_arg {
+	enum { DB_ARG_INT, DB_ARG_TEXT, DB_ARG_BLOB } type;
+	int64_t number;
+	const void *bytes;
+	size_t len;
+};
+
+struct db_args {
+	const struct db_arg *list;
+	size_t count;
+};
+
+/* INT_NONE and a NULL text are SQL's NULL. All are borrowed for the call. */
+#define DB_INT(v) { .type = DB_ARG_INT, .number = (v) }
+#define DB_TEXT(s) { .type = DB_ARG_TEXT, .bytes = (s) }
+#define DB_BLOB(p, n) { .type = DB_ARG_BLOB, .bytes = (p), .len = (n) }
+#define DB_ARGS(...)                                                           \
+	((struct db_args) { (const struct db_arg[]) { __VA_ARGS__ },           \
+	    sizeof((const struct db_arg[]) { __VA_ARGS__ })                    \
+		/ sizeof(struct db_arg) })
+#define DB_NO_ARGS ((struct db_args) { NULL, 0 })
+
+struct db_into {
+	enum { DB_INTO_INT, DB_INTO_TEXT, DB_INTO_BLOB } type;
+	void *to;
+	size_t *len; /* of a blob */
+};
+
+struct db_intos {
+	const struct db_into *list;
+	size_t count;
+};
+
+/* SQL's NULL becomes INT_NONE or NULL. Texts and blobs: arena. */
+#define DB_INT_TO(p) { .type = DB_INTO_INT, .to = (int64_t *) { (p) } }
+#define DB_TEXT_TO(p) { .type = DB_INTO_TEXT, .to = (const char **) { (p) } }
+#define DB_BLOB_TO(p, n)                                                       \
+	{ .type = DB_INTO_BLOB, .to = (const void **) { (p) }, .len = (n) }
+#define DB_INTO(...)                                                           \
+	((struct db_intos) { (const struct db_into[]) { __VA_ARGS__ },         \
+	    sizeof((const struct db_into[]) { __VA_ARGS__ })                   \
+		/ sizeof(struct db_into) })
+
+/* What happened on all connections of this process. */
+struct db_counts {
+	_Atomic uint64_t commits, commits_failed, writes, checkpoints_failed;
+	_Atomic int wal_pages; /* in the write-ahead log after a commit */
+};
+extern struct db_counts db_counts;
+
+enum db_kind { DB_SINGLE, DB_GROUPED };
+
+struct db {
+	sqlite3 *handle;
+	sqlite3_stmt **prepared; /* beside the program's statements */
+	struct arena *arena;	 /* where results go; set by the owner */
+	enum db_kind kind;
+	bool open;     /* a transaction is */
+	bool nested;   /* a savepoint of a turn is */
+	bool broken;   /* the turn's transaction is lost */
+	bool notify;   /* committed() is due */
+	void (*committed)(void); /* also called when a checkpoint is due */
+};
+
+/* Opens, and for the first time makes, the file at path. ERR_UNAVAILABLE when
+ * that cannot be done; the log says why. */
+MUST_USE enum err db_open(struct db *db, const char *path, enum db_kind kind);
+void db_close(struct db *db);
+
+/* Prepares all statements of the program at once. ERR_INTERNAL when one does
+ * not fit the schema; the log names it. */
+MUST_USE enum err db_prepare(struct db *db);
+
+/* db_begin() waits a while for other writers, then is ERR_UNAVAILABLE. */
+MUST_USE enum err db_begin(struct db *db);
+MUST_USE enum err db_commit(struct db *db);
+void db_rollback(struct db *db);
+
+/* Ends the turn of a DB_GROUPED connection; OK when it wrote nothing. */
+MUST_USE enum err db_turn_end(struct db *db);
+
+/* Is there a db_begin() without its end? */
+bool db_in_transaction(const struct db *db);
+
+/* Calls db->committed once what is being written is committed. */
+void db_notify(struct db *db);
+
+/* ERR_CONFLICT for a row that is there already, ERR_UNAVAILABLE for a full or
+ * failing disk. */
+MUST_USE enum err db_exec(
+    struct db *db, const struct stmt *stmt, struct db_args args);
+
+/* Rows that the last db_exec() changed. */
+int64_t db_changes(const struct db *db);
+
+/* The one row that a query gives; ERR_NOT_FOUND when there is none. */
+MUST_USE enum err db_get(struct db *db, const struct stmt *stmt,
+    struct db_args args, struct db_intos into);
+
+/* Row by row. What db_text() gives lives until the next db_next().
+ *
+ *     struct db_rows q = db_query(db, &item_list, DB_ARGS(DB_INT(uid)));
+ *     while (db_next(&q))
+ *         json_int(b, NULL, db_int(&q, 0));
+ *     if ((err = db_end(&q)))
+ *         return err;
+ */
+struct db_rows {
+	struct db *db;
+	sqlite3_stmt *stmt; /* NULL once it failed to start */
+	enum err err;
+};
+
+struct db_rows db_query(
+    struct db *db, const struct stmt *stmt, struct db_args args);
+bool db_next(struct db_rows *q);
+int64_t db_int(const struct db_rows *q, int column);	  /* INT_NONE */
+const char *db_text(const struct db_rows *q, int column); /* NULL */
+MUST_USE enum err db_end(struct db_rows *q);
+
+/* Moves what the write-ahead log of the database at path holds into the
+ * database, when that is due; a failure is counted and logged. For a thread of
+ * its own: inside a commit a failed fsync would reach nobody. */
+void db_checkpoint(const char *path);
+
+/* Copies a live database to the file at path, which must not exist. */
+MUST_USE enum err db_backup(struct db *db, const char *path);
+
+#endif

@@ -1,0 +1,41 @@
+/*
+ * FastCGI connections: the only module that knows libfcgi.
+ *
+ * libfcgi reads requests; the reply is framed here (FastCGI 1.0 section 3.3
+ * and 5) and goes out in one system call, where libfcgi would write pieces of
+ * 8 KiB. A connection is kept open between requests when nginx asks for it.
+ */
+#ifndef COSTER_FCGI_H
+#define COSTER_FCGI_H
+
+#include "shared/req.h"
+
+#define FCGI_BODY_MAX ((size_t)1024 * 1024) /* bytes of a request's body */
+
+struct conn;
+
+/* Once, before all else here. */
+MUST_USE enum err fcgi_start(void);
+
+/* Takes the descriptor of an accepted connection. */
+struct conn *conn_new(int fd);
+
+/* Closes it. */
+void conn_free(struct conn *c);
+
+int conn_fd(const struct conn *c);
+
+/* Reads one request whole into r, initialised. What it borrows from the
+ * connection lives until conn_send(). ERR_UNAVAILABLE when the peer is gone,
+ * stalls or does not speak FastCGI: free the connection. */
+MUST_USE enum err conn_read(struct conn *c, struct req *r);
+
+/* The same request again, for another thread: parameters from the connection,
+ * the body, which is borrowed, from its first reading. */
+void conn_reread(struct conn *c, struct req *r, const char *body, size_t len);
+
+/* Sends the reply and forgets the request. False when the connection is to be
+ * freed: it broke, or nginx does not want it kept. */
+bool conn_send(struct conn *c, struct req *r);
+
+#endif

@@ -1,0 +1,259 @@
+#include "shared/idempotency.h"
+
+#include <sodium.h>
+
+#include "shared/clock.h"
+#include "shared/log.h"
+
+#define KEEP_KEY CLOCK_DAY
+#define KEEP_REQUEST (5 * CLOCK_MINUTE)
+#define KEEP_CLAIM CLOCK_MINUTE /* longer than any request runs */
+#define KEY_MAX 255
+#define PRUNE_EVERY CLOCK_MINUTE
+
+#define SCOPE_REQUEST "request"
+
+STMT(idempotency_find,
+    "SELECT fingerprint, status, head, body, expires_at FROM idempotency"
+    " WHERE scope = $1 AND key = $2");
+
+STMT(idempotency_claim,
+    "INSERT INTO idempotency (scope, key, fingerprint, head, expires_at)"
+    " VALUES ($1, $2, $3, $4, $5)"
+    " ON CONFLICT (scope, key) DO UPDATE SET fingerprint = excluded.fingerprint,"
+    " head = excluded.head, expires_at = excluded.expires_at");
+
+STMT(idempotency_put,
+    "INSERT INTO idempotency"
+    " (scope, key, fingerprint, status, head, body, expires_at)"
+    " VALUES ($1, $2, $3, $4, $5, $6, $7)"
+    " ON CONFLICT (scope, key) DO UPDATE SET status = excluded.status,"
+    " head = excluded.head, body = excluded.body,"
+    " expires_at = excluded.expires_at WHERE idempotency.status IS NULL");
+
+STMT(idempotency_drop,
+    "DELETE FROM idempotency WHERE scope = $1 AND key = $2 AND status IS NULL");
+
+STMT(idempotency_expire,
+    "DELETE FROM idempotency WHERE (scope, key) IN"
+    " (SELECT scope, key FROM idempotency WHERE expires_at < $1 LIMIT 500)");
+
+struct stored {
+	const char *fingerprint, *head;
+	const void *body;
+	size_t body_len;
+	int64_t status, expires_at;
+};
+
+/* The Idempotency-Key that counts for this request, or "". */
+static const char *
+key_of(const struct req *r)
+{
+	bool counts = strcmp(r->param[PARAM_METHOD], "POST") == 0
+	    && !(r->route->flags & ROUTE_SECRET);
+
+	return counts ? r->param[PARAM_IDEMPOTENCY_KEY] : "";
+}
+
+static const char *
+scope_of(const struct req *r)
+{
+	return arena_printf(r->arena, "%s %lld %s %s",
+	    role_name(r->caller.role), (long long)r->caller.uid,
+	    r->param[PARAM_METHOD], r->param[PARAM_PATH]);
+}
+
+static const char *
+fingerprint_of(const struct req *r)
+{
+	unsigned char hash[16];
+
+	crypto_generichash(hash, sizeof(hash), (const unsigned char *)r->body,
+	    r->body_len, NULL, 0);
+	return base64url_encode(r->arena, hash, sizeof(hash));
+}
+
+static bool
+is_good_key(const char *key)
+{
+	size_t len = strlen(key);
+
+	if (len > KEY_MAX)
+		return false;
+	for (size_t i = 0; i < len; i++)
+		if (key[i] < '!' || key[i] > '~')
+			return false;
+	return true;
+}
+
+static enum err
+find(struct req *r, const char *scope, const char *key, struct stored *s)
+{
+	enum err err = db_get(r->db, &idempotency_find,
+	    DB_ARGS(DB_TEXT(scope), DB_TEXT(key)),
+	    DB_INTO(DB_TEXT_TO(&s->fingerprint), DB_INT_TO(&s->status),
+		DB_TEXT_TO(&s->head), DB_BLOB_TO(&s->body, &s->body_len),
+		DB_INT_TO(&s->expires_at)));
+
+	if (err == OK && s->expires_at <= clock_ms())
+		return ERR_NOT_FOUND; /* only not pruned yet */
+	return err;
+}
+
+static void
+replay(struct req *r, const struct stored *s)
+{
+	(void)reply_empty(r, (int)s->status);
+	buf_adds(&r->reply.fields, s->head);
+	if (s->body_len > 0)
+		buf_add(&r->reply.body, s->body, s->body_len);
+}
+
+static enum err
+start_request(struct req *r, enum idempotency *what)
+{
+	struct stored s;
+	enum err err;
+
+	err = find(r, SCOPE_REQUEST, r->param[PARAM_REQUEST_ID], &s);
+	if (err == OK) {
+		replay(r, &s);
+		*what = IDEMPOTENCY_REPLAYED;
+	}
+	return err == ERR_NOT_FOUND ? OK : err;
+}
+
+/* A claim's head names the request that holds it: nginx's repetition of that
+ * request, after its instance died, takes the claim over. */
+static enum err
+claim(struct req *r, const char *scope, const char *key)
+{
+	bool own = !db_in_transaction(r->db);
+	enum err err;
+
+	if (own && (err = db_begin(r->db)))
+		return err;
+	err = db_exec(r->db, &idempotency_claim,
+	    DB_ARGS(DB_TEXT(scope), DB_TEXT(key), DB_TEXT(fingerprint_of(r)),
+		DB_TEXT(r->param[PARAM_REQUEST_ID]),
+		DB_INT(clock_ms() + KEEP_CLAIM)));
+	if (!own)
+		return err;
+	if (err) {
+		db_rollback(r->db);
+		return err;
+	}
+	return db_commit(r->db);
+}
+
+static enum err
+start_key(struct req *r, enum idempotency *what)
+{
+	const char *key = key_of(r), *scope = scope_of(r);
+	struct stored s;
+	enum err err;
+
+	if (!is_good_key(key))
+		return req_fail(r, ERR_INVALID,
+		    "Idempotency-Key must be 1 to 255 visible characters");
+	err = find(r, scope, key, &s);
+	if (err == ERR_NOT_FOUND)
+		return (r->route->flags & ROUTE_SLOW) ? claim(r, scope, key)
+						      : OK;
+	if (err)
+		return err;
+	if (strcmp(s.fingerprint, fingerprint_of(r)) != 0)
+		return req_fail_as(r, ERR_INVALID, "idempotency-key-reused",
+		    "this Idempotency-Key came with another body before");
+	if (s.status == INT_NONE) {
+		if (strcmp(s.head, r->param[PARAM_REQUEST_ID]) == 0)
+			return claim(r, scope, key);
+		r->retry_after = 1;
+		return req_fail_as(r, ERR_CONFLICT, "request-in-progress",
+		    "the first request with this Idempotency-Key still runs");
+	}
+	replay(r, &s);
+	reply_field(r, "Idempotent-Replayed", "true");
+	*what = IDEMPOTENCY_REPLAYED;
+	return OK;
+}
+
+enum err
+idempotency_start(struct req *r, enum idempotency *what)
+{
+	enum err err = OK;
+
+	*what = IDEMPOTENCY_NEW;
+	if (*r->param[PARAM_REQUEST_ID] != '\0'
+	    && (err = start_request(r, what)))
+		return err;
+	if (*what == IDEMPOTENCY_NEW && *key_of(r) != '\0')
+		err = start_key(r, what);
+	return err;
+}
+
+static enum err
+put(struct req *r, const char *scope, const char *key, const char *fingerprint,
+    int64_t keep)
+{
+	const struct reply *reply = &r->reply;
+	enum err err = db_exec(r->db, &idempotency_put,
+	    DB_ARGS(DB_TEXT(scope), DB_TEXT(key), DB_TEXT(fingerprint),
+		DB_INT(reply->status), DB_TEXT(reply->fields.data),
+		DB_BLOB(reply->body.data, reply->body.len),
+		DB_INT(clock_ms() + keep)));
+
+	if (err == OK && db_changes(r->db) == 0)
+		return ERR_CONFLICT;
+	return err;
+}
+
+enum err
+idempotency_store(struct req *r)
+{
+	enum err err = OK;
+
+	if (r->route->flags & ROUTE_SECRET)
+		return OK;
+	if (*r->param[PARAM_REQUEST_ID] != '\0'
+	    && (err = put(r, SCOPE_REQUEST, r->param[PARAM_REQUEST_ID], NULL,
+		    KEEP_REQUEST)))
+		return err;
+	if (*key_of(r) != '\0')
+		err = put(r, scope_of(r), key_of(r), fingerprint_of(r), KEEP_KEY);
+	return err;
+}
+
+void
+idempotency_forget(struct req *r)
+{
+	enum err err;
+
+	if (*key_of(r) == '\0' || !(r->route->flags & ROUTE_SLOW)
+	    || db_begin(r->db))
+		return;
+	err = db_exec(r->db, &idempotency_drop,
+	    DB_ARGS(DB_TEXT(scope_of(r)), DB_TEXT(key_of(r))));
+	if (err || db_commit(r->db))
+		LOG(LOG_WARN, "a key stays claimed for a minute",
+		    LOG_TEXT("request", r->param[PARAM_TRACE]));
+}
+
+int64_t
+idempotency_prune(struct ctx *ctx)
+{
+	struct db *db = &ctx->db;
+	int64_t dropped = 0;
+	enum err err;
+
+	if (db_begin(db))
+		return PRUNE_EVERY;
+	err = db_exec(db, &idempotency_expire, DB_ARGS(DB_INT(clock_ms())));
+	if (err) {
+		db_rollback(db);
+		return PRUNE_EVERY;
+	}
+	dropped = db_changes(db);
+	(void)!db_commit(db);
+	return dropped > 0 ? 0 : PRUNE_EVERY;
+}

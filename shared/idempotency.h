@@ -1,0 +1,38 @@
+/*
+ * Doing a thing once although it is asked for twice.
+ *
+ * A reply is stored in the same transaction as its effect, under two names:
+ * the client's Idempotency-Key (kept 24 hours, for its caller, method and
+ * path), and nginx's REQUEST_ID (kept five minutes), which nginx sends again
+ * when it repeats a request on another instance. Whoever asks a second time
+ * gets the stored reply. Only successes are stored: a request that was refused
+ * had no effect and may be tried again.
+ */
+#ifndef COSTER_IDEMPOTENCY_H
+#define COSTER_IDEMPOTENCY_H
+
+#include "shared/req.h"
+
+enum idempotency {
+	IDEMPOTENCY_NEW,      /* go on */
+	IDEMPOTENCY_REPLAYED, /* the reply is the first one */
+};
+
+/* Before a write: ERR_INVALID for a key that came with another body or is
+ * badly formed, ERR_CONFLICT while its first request runs. A slow route's key
+ * is claimed in a transaction of its own. */
+MUST_USE enum err idempotency_start(struct req *r, enum idempotency *what);
+
+/* After it, in its transaction: stores the reply. ERR_CONFLICT when another
+ * instance has done this REQUEST_ID meanwhile: roll back and start again. */
+MUST_USE enum err idempotency_store(struct req *r);
+
+/* After a refusal of a slow route: gives its claim back. */
+void idempotency_forget(struct req *r);
+
+/* The job that drops what has expired. */
+int64_t idempotency_prune(struct ctx *ctx);
+
+#define IDEMPOTENCY_JOB { "idempotency", idempotency_prune, JOB_TIMED }
+
+#endif

@@ -1,0 +1,192 @@
+#include "shared/jobs.h"
+
+#include <signal.h>
+#include <stdbool.h>
+
+#include "shared/client.h"
+#include "shared/clock.h"
+#include "shared/idempotency.h"
+#include "shared/log.h"
+
+#define STACK_SIZE ((size_t)256 * 1024)
+#define IDLE_FOR_LONG CLOCK_HOUR
+
+/* The jobs that wait, and what they wait for. */
+static struct {
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	uint64_t notified; /* times */
+	bool stopping;
+} wait = { .lock = PTHREAD_MUTEX_INITIALIZER };
+
+struct runner {
+	const struct job *job;
+	const struct app *app;
+	pthread_t thread;
+};
+
+struct jobs {
+	size_t count;
+	struct runner runners[];
+};
+
+enum err
+ctx_open(struct ctx *ctx, const struct app *app, enum db_kind kind)
+{
+	enum err err;
+
+	*ctx = (struct ctx) { .app = app };
+	arena_init(&ctx->arena);
+	if ((err = db_open(&ctx->db, app->settings.db, kind)))
+		return err;
+	ctx->db.arena = &ctx->arena;
+	ctx->db.committed = jobs_notify;
+	if (kind == DB_SINGLE) {
+		ctx->client = client_new(app);
+	} else if ((err = db_prepare(&ctx->db))) {
+		db_close(&ctx->db);
+		return err;
+	}
+	return OK;
+}
+
+void
+ctx_close(struct ctx *ctx)
+{
+	client_free(ctx->client);
+	db_close(&ctx->db);
+	arena_release(&ctx->arena);
+}
+
+enum err
+thread_start(pthread_t *thread, void *(*run)(void *), void *argument)
+{
+	sigset_t all, old;
+	pthread_attr_t attr;
+	int rc;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_BLOCK, &all, &old);
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, STACK_SIZE);
+	rc = pthread_create(thread, &attr, run, argument);
+	pthread_attr_destroy(&attr);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	if (rc == 0)
+		return OK;
+	LOG(LOG_ERROR, "cannot start a thread", LOG_TEXT("reason", strerror(rc)));
+	return ERR_UNAVAILABLE;
+}
+
+static int64_t
+checkpoint(struct ctx *ctx)
+{
+	db_checkpoint(ctx->app->settings.db);
+	return IDLE_FOR_LONG;
+}
+
+static const struct job common_jobs[] = {
+	{ "checkpoint", checkpoint, JOB_NOTIFIED },
+	IDEMPOTENCY_JOB,
+};
+
+/* Sleeps until the time, a notification the job has not seen, or the end. */
+static bool
+wait_until(const struct job *job, int64_t until_us, uint64_t *seen)
+{
+	struct timespec at = { .tv_sec = until_us / 1000000,
+		.tv_nsec = until_us % 1000000 * 1000 };
+	bool stopping;
+	int rc = 0;
+
+	pthread_mutex_lock(&wait.lock);
+	while (!wait.stopping && rc == 0
+	    && (job->kind == JOB_TIMED || *seen == wait.notified))
+		rc = pthread_cond_timedwait(&wait.changed, &wait.lock, &at);
+	*seen = wait.notified;
+	stopping = wait.stopping;
+	pthread_mutex_unlock(&wait.lock);
+	return !stopping;
+}
+
+static void *
+run_job(void *argument)
+{
+	const struct runner *r = argument;
+	uint64_t seen = 0;
+	struct ctx ctx;
+	int64_t ms;
+
+	if (ctx_open(&ctx, r->app, DB_SINGLE)) {
+		LOG(LOG_ERROR, "job cannot start", LOG_TEXT("job", r->job->name));
+		abort(); /* the supervisor starts us again */
+	}
+	do {
+		ms = r->job->run(&ctx);
+		arena_reset(&ctx.arena);
+	} while (wait_until(r->job, clock_mono_us() + ms * 1000, &seen));
+	ctx_close(&ctx);
+	return NULL;
+}
+
+static enum err
+start_all(struct jobs *jobs, const struct app *app, const struct job *list,
+    size_t count)
+{
+	enum err err;
+
+	for (size_t i = 0; i < count; i++) {
+		struct runner *r = &jobs->runners[jobs->count];
+
+		*r = (struct runner) { .job = &list[i], .app = app };
+		if ((err = thread_start(&r->thread, run_job, r)))
+			return err;
+		jobs->count++;
+	}
+	return OK;
+}
+
+enum err
+jobs_start(struct jobs **out, const struct app *app)
+{
+	size_t most = app->service->job_count + ARRAY_LEN(common_jobs);
+	struct jobs *jobs
+	    = calloc(1, sizeof(*jobs) + most * sizeof(jobs->runners[0]));
+	pthread_condattr_t attr;
+	enum err err;
+
+	if (jobs == NULL)
+		abort();
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&wait.changed, &attr);
+	pthread_condattr_destroy(&attr);
+	wait.stopping = false;
+	*out = jobs;
+	if ((err = start_all(jobs, app, common_jobs, ARRAY_LEN(common_jobs))))
+		return err;
+	return start_all(
+	    jobs, app, app->service->jobs, app->service->job_count);
+}
+
+void
+jobs_notify(void)
+{
+	pthread_mutex_lock(&wait.lock);
+	wait.notified++;
+	pthread_cond_broadcast(&wait.changed);
+	pthread_mutex_unlock(&wait.lock);
+}
+
+void
+jobs_stop(struct jobs *jobs)
+{
+	pthread_mutex_lock(&wait.lock);
+	wait.stopping = true;
+	pthread_cond_broadcast(&wait.changed);
+	pthread_mutex_unlock(&wait.lock);
+	for (size_t i = 0; i < jobs->count; i++)
+		pthread_join(jobs->runners[i].thread, NULL);
+	pthread_cond_destroy(&wait.changed);
+	free(jobs);
+}

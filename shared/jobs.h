@@ -1,0 +1,33 @@
+/*
+ * The threads of a program beside its loop: workers for slow requests, and
+ * jobs. Each opens a context of its own when it starts; workers start when
+ * there is work for them.
+ */
+#ifndef COSTER_JOBS_H
+#define COSTER_JOBS_H
+
+#include <pthread.h>
+
+#include "shared/app.h"
+
+/* A connection to the database and to the other services, all prepared. */
+MUST_USE enum err ctx_open(
+    struct ctx *ctx, const struct app *app, enum db_kind kind);
+void ctx_close(struct ctx *ctx);
+
+/* A thread with all signals blocked and a small stack. */
+MUST_USE enum err thread_start(
+    pthread_t *thread, void *(*run)(void *), void *argument);
+
+struct jobs;
+
+/* Starts the jobs of the service, and those that every service has. */
+MUST_USE enum err jobs_start(struct jobs **jobs, const struct app *app);
+
+/* Wakes the jobs that are JOB_NOTIFIED; any thread may call it. */
+void jobs_notify(void);
+
+/* Lets each finish what it is at. */
+void jobs_stop(struct jobs *jobs);
+
+#endif

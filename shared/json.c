@@ -1,0 +1,428 @@
+#include "shared/json.h"
+
+#include "shared/clock.h"
+#include "shared/text.h"
+
+/* A walk over the text that accepts RFC 8259 and counts as it goes. */
+struct scan {
+	const unsigned char *p, *end;
+	size_t values, containers, members;
+	int depth;
+	const char *why;
+};
+
+static bool scan_value(struct scan *s);
+
+static bool
+fail(struct scan *s, const char *why)
+{
+	if (s->why == NULL)
+		s->why = why;
+	return false;
+}
+
+static void
+skip_space(struct scan *s)
+{
+	while (s->p < s->end
+	    && (*s->p == ' ' || *s->p == '\n' || *s->p == '\t' || *s->p == '\r'))
+		s->p++;
+}
+
+static bool
+take(struct scan *s, char c)
+{
+	if (s->p == s->end || *s->p != (unsigned char)c)
+		return false;
+	s->p++;
+	return true;
+}
+
+static bool
+take_word(struct scan *s, const char *word)
+{
+	size_t n = strlen(word);
+
+	if ((size_t)(s->end - s->p) < n || memcmp(s->p, word, n) != 0)
+		return fail(s, "a value is neither object, array, string, "
+			       "number, true, false nor null");
+	s->p += n;
+	return true;
+}
+
+static bool
+scan_hex4(struct scan *s, unsigned *unit)
+{
+	*unit = 0;
+	for (int i = 0; i < 4; i++, s->p++) {
+		unsigned c = s->p < s->end ? *s->p : 0;
+
+		if (c >= '0' && c <= '9')
+			c -= '0';
+		else if ((c | 32) >= 'a' && (c | 32) <= 'f')
+			c = (c | 32) - 'a' + 10;
+		else
+			return fail(s, "\\u is not followed by four hex digits");
+		*unit = *unit * 16 + c;
+	}
+	return true;
+}
+
+static bool
+scan_escape(struct scan *s)
+{
+	unsigned unit, low;
+
+	if (s->p == s->end)
+		return fail(s, "a string has no end");
+	if (*s->p != 'u') {
+		if (*s->p == '\0' || strchr("\"\\/bfnrt", *s->p) == NULL)
+			return fail(s, "a string has an unknown escape");
+		s->p++;
+		return true;
+	}
+	s->p++;
+	if (!scan_hex4(s, &unit))
+		return false;
+	if (unit == 0)
+		return fail(s, "a string contains U+0000");
+	if (unit < 0xd800 || unit > 0xdfff)
+		return true;
+	if (unit > 0xdbff || !take(s, '\\') || !take(s, 'u')
+	    || !scan_hex4(s, &low) || low < 0xdc00 || low > 0xdfff)
+		return fail(s, "a string has a surrogate without its pair");
+	return true;
+}
+
+static bool
+scan_string(struct scan *s)
+{
+	if (!take(s, '"'))
+		return fail(s, "a member's name is not a string");
+	while (s->p < s->end) {
+		unsigned char c = *s->p;
+
+		if (c == '"') {
+			s->p++;
+			return true;
+		}
+		if (c < 0x20)
+			return fail(s, "a string has a raw control character");
+		if (c == '\\') {
+			s->p++;
+			if (!scan_escape(s))
+				return false;
+		} else {
+			int n = text_utf8(s->p, s->end);
+
+			if (n == 0)
+				return fail(s, "a string is not UTF-8");
+			s->p += n;
+		}
+	}
+	return fail(s, "a string has no end");
+}
+
+static size_t
+skip_digits(struct scan *s)
+{
+	const unsigned char *from = s->p;
+
+	while (s->p < s->end && *s->p >= '0' && *s->p <= '9')
+		s->p++;
+	return (size_t)(s->p - from);
+}
+
+static bool
+scan_number(struct scan *s)
+{
+	const unsigned char *digits;
+	bool whole = true;
+	int64_t v = 0;
+
+	take(s, '-');
+	digits = s->p;
+	if (skip_digits(s) == 0)
+		return take_word(s, "a digit"); /* words the refusal */
+	if (*digits == '0' && s->p - digits > 1)
+		return fail(s, "a number has a leading zero");
+	for (const unsigned char *p = digits; p < s->p; p++)
+		if (v <= INT_MAX_EXACT)
+			v = v * 10 + (*p - '0');
+	if (take(s, '.')) {
+		whole = false;
+		if (skip_digits(s) == 0)
+			return fail(s, "a number ends in its decimal point");
+	}
+	if (take(s, 'e') || take(s, 'E')) {
+		whole = false;
+		if (!take(s, '-'))
+			take(s, '+');
+		if (skip_digits(s) == 0)
+			return fail(s, "a number has an empty exponent");
+	}
+	if (whole && v > INT_MAX_EXACT)
+		return fail(s, "an integer is beyond 2^53");
+	return true;
+}
+
+static bool
+scan_member(struct scan *s)
+{
+	s->members++;
+	skip_space(s);
+	if (!scan_string(s))
+		return false;
+	skip_space(s);
+	if (!take(s, ':'))
+		return fail(s, "a member has no colon");
+	return scan_value(s);
+}
+
+static bool
+scan_container(struct scan *s, char close, bool (*element)(struct scan *))
+{
+	s->p++;
+	if (++s->containers > JSON_CONTAINERS_MAX)
+		return fail(s, "too many objects and arrays");
+	if (++s->depth > JSON_DEPTH_MAX)
+		return fail(s, "nested too deep");
+	skip_space(s);
+	if (!take(s, close)) {
+		do
+			if (!element(s))
+				return false;
+		while (take(s, ','));
+		if (!take(s, close))
+			return fail(s, "an object or array is not closed");
+	}
+	s->depth--;
+	return true;
+}
+
+static bool
+scan_value(struct scan *s)
+{
+	bool good;
+
+	if (++s->values > JSON_VALUES_MAX)
+		return fail(s, "too many values");
+	skip_space(s);
+	switch (s->p < s->end ? *s->p : '\0') {
+	case '{':
+		good = scan_container(s, '}', scan_member);
+		break;
+	case '[':
+		good = scan_container(s, ']', scan_value);
+		break;
+	case '"':
+		good = scan_string(s);
+		break;
+	case 't':
+		good = take_word(s, "true");
+		break;
+	case 'f':
+		good = take_word(s, "false");
+		break;
+	case 'n':
+		good = take_word(s, "null");
+		break;
+	default:
+		good = scan_number(s);
+	}
+	skip_space(s);
+	return good;
+}
+
+/* json-c keeps the last of two members of one name: fewer arrive than were
+ * written. */
+static size_t
+count_members(struct json_object *v)
+{
+	size_t n = 0;
+
+	if (json_object_is_type(v, json_type_object)) {
+		n = (size_t)json_object_object_length(v);
+		json_object_object_foreach(v, name, member) {
+			(void)name;
+			n += count_members(member);
+		}
+	} else if (json_object_is_type(v, json_type_array)) {
+		for (size_t i = 0; i < json_object_array_length(v); i++)
+			n += count_members(json_object_array_get_idx(v, i));
+	}
+	return n;
+}
+
+static void
+put_tree(void *root)
+{
+	json_object_put(root);
+}
+
+/* One a thread: it costs more to make than a small body to parse. */
+static struct json_tokener *
+tokener(void)
+{
+	static _Thread_local struct json_tokener *tok;
+
+	if (tok == NULL) {
+		tok = json_tokener_new_ex(JSON_DEPTH_MAX + 2);
+		if (tok == NULL)
+			abort();
+		json_tokener_set_flags(tok,
+		    JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
+	}
+	json_tokener_reset(tok);
+	return tok;
+}
+
+enum err
+json_parse(struct arena *a, const char *text, size_t len,
+    struct json_object **root, const char **why)
+{
+	struct scan s = { .p = (const unsigned char *)text };
+	struct json_tokener *tok;
+
+	s.end = s.p + len;
+	if (!scan_value(&s) || s.p != s.end) {
+		*why = s.why != NULL ? s.why : "something follows the value";
+		return ERR_MALFORMED;
+	}
+	tok = tokener();
+	*root = json_tokener_parse_ex(tok, text, (int)len);
+	if (json_tokener_get_error(tok) == json_tokener_continue)
+		*root = json_tokener_parse_ex(tok, "", -1); /* a bare number */
+	if (json_tokener_get_error(tok) != json_tokener_success) {
+		*why = json_tokener_error_desc(json_tokener_get_error(tok));
+		return ERR_MALFORMED;
+	}
+	if (*root != NULL)
+		arena_defer(a, put_tree, *root);
+	if (count_members(*root) != s.members) {
+		*why = "an object has two members of the same name";
+		return ERR_MALFORMED;
+	}
+	return OK;
+}
+
+static void
+put_string(struct buf *b, const char *s, size_t len)
+{
+	static const char hex[] = "0123456789abcdef";
+	const char *end = s + len, *run = s;
+
+	buf_reserve(b, len + 2);
+	buf_addc(b, '"');
+	for (; s < end; s++) {
+		unsigned char c = (unsigned char)*s;
+
+		if (c >= ' ' && c != '"' && c != '\\')
+			continue;
+		buf_add(b, run, (size_t)(s - run));
+		run = s + 1;
+		if (c == '"' || c == '\\')
+			buf_add(b, (char[]) { '\\', (char)c }, 2);
+		else if (c == '\n')
+			buf_add(b, "\\n", 2);
+		else
+			buf_add(b,
+			    (char[]) { '\\', 'u', '0', '0', hex[c >> 4],
+				hex[c & 15] },
+			    6);
+	}
+	buf_add(b, run, (size_t)(end - run));
+	buf_addc(b, '"');
+}
+
+static void
+put_key(struct buf *b, const char *key)
+{
+	if (b->len > 0 && b->data[b->len - 1] != '{'
+	    && b->data[b->len - 1] != '[' && b->data[b->len - 1] != '\n')
+		buf_addc(b, ',');
+	if (key != NULL) {
+		put_string(b, key, strlen(key));
+		buf_addc(b, ':');
+	}
+}
+
+void
+json_open(struct buf *b, const char *key, char bracket)
+{
+	put_key(b, key);
+	buf_addc(b, bracket);
+}
+
+void
+json_close(struct buf *b, char bracket)
+{
+	buf_addc(b, bracket);
+}
+
+void
+json_textn(struct buf *b, const char *key, const char *text, size_t len)
+{
+	put_key(b, key);
+	put_string(b, text, len);
+}
+
+void
+json_text(struct buf *b, const char *key, const char *text)
+{
+	if (text == NULL)
+		json_null(b, key);
+	else
+		json_textn(b, key, text, strlen(text));
+}
+
+void
+json_int(struct buf *b, const char *key, int64_t v)
+{
+	if (v == INT_NONE) {
+		json_null(b, key);
+		return;
+	}
+	put_key(b, key);
+	buf_addint(b, v);
+}
+
+void
+json_boolean(struct buf *b, const char *key, bool v)
+{
+	json_raw(b, key, v ? "true" : "false");
+}
+
+void
+json_time(struct buf *b, const char *key, int64_t ms)
+{
+	char text[CLOCK_TEXT_SIZE];
+
+	if (ms == INT_NONE) {
+		json_null(b, key);
+		return;
+	}
+	clock_text(ms, text);
+	json_textn(b, key, text, CLOCK_TEXT_SIZE - 1);
+}
+
+void
+json_null(struct buf *b, const char *key)
+{
+	json_raw(b, key, NULL);
+}
+
+void
+json_raw(struct buf *b, const char *key, const char *text)
+{
+	put_key(b, key);
+	buf_adds(b, text != NULL ? text : "null");
+}
+
+void
+json_tree(struct buf *b, const char *key, struct json_object *v)
+{
+	json_raw(b, key,
+	    json_object_to_json_string_ext(v,
+		JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
+}

@@ -1,0 +1,53 @@
+/*
+ * JSON, RFC 8259: a strict reader on top of json-c, and a writer that puts
+ * text straight into a buffer.
+ *
+ * json-c takes more than the standard allows (NaN, single quotes, raw control
+ * characters, duplicate members, clamped integers) and lets small texts grow
+ * into much memory. json_parse() checks the text first, so what json-c builds
+ * is exactly what was written, and bounded.
+ *
+ * The writer needs no state: a comma is due unless the buffer ends in an
+ * opening bracket, and no value can end in one.
+ *
+ *     json_open(b, NULL, '{');
+ *     json_int(b, "id", 7);
+ *     json_text(b, "name", "Tea");
+ *     json_close(b, '}');
+ */
+#ifndef COSTER_JSON_H
+#define COSTER_JSON_H
+
+#include <json-c/json.h>
+#include <stdbool.h>
+
+#include "shared/buf.h"
+#include "shared/err.h"
+
+#define JSON_DEPTH_MAX 16	 /* brackets inside brackets */
+#define JSON_VALUES_MAX 65536	 /* in one text */
+#define JSON_CONTAINERS_MAX 4096 /* objects and arrays; each costs 1 KiB */
+
+/* A tree that lives as long as the arena. Refuses, with *why a sentence:
+ * anything RFC 8259 does not allow, invalid UTF-8, lone surrogates, U+0000,
+ * duplicate members, integers beyond 2^53, and texts over the limits above. */
+MUST_USE enum err json_parse(struct arena *a, const char *text, size_t len,
+    struct json_object **root, const char **why);
+
+/* A key of NULL writes an element of an array, or the outermost value. */
+void json_open(struct buf *b, const char *key, char bracket);
+void json_close(struct buf *b, char bracket);
+void json_text(struct buf *b, const char *key, const char *text);
+void json_textn(struct buf *b, const char *key, const char *text, size_t len);
+void json_int(struct buf *b, const char *key, int64_t v); /* INT_NONE: null */
+void json_boolean(struct buf *b, const char *key, bool v);
+void json_time(struct buf *b, const char *key, int64_t ms); /* RFC 3339 */
+void json_null(struct buf *b, const char *key);
+
+/* text is JSON already; NULL writes null. */
+void json_raw(struct buf *b, const char *key, const char *text);
+
+/* Writes a tree; compact. */
+void json_tree(struct buf *b, const char *key, struct json_object *v);
+
+#endif

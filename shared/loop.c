@@ -1,0 +1,276 @@
+#include "shared/loop.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "shared/clock.h"
+#include "shared/fcgi.h"
+#include "shared/handle.h"
+#include "shared/jobs.h"
+#include "shared/log.h"
+#include "shared/pool.h"
+#include "shared/problem.h"
+
+#define TURN_EVENTS 128
+#define TURN_MEMORY ((size_t)16 * 1024 * 1024) /* then a turn ends early */
+#define QUIET_MS 100
+
+/* A reply that waits for the turn's commit. */
+struct held {
+	struct conn *conn;
+	struct req *r;
+};
+
+struct loop {
+	struct ctx ctx;
+	struct pool *pool;
+	int epoll, listen, signals;
+	bool stopping;
+	struct held held[TURN_EVENTS];
+	size_t held_count;
+	/* Connections by descriptor: the pool's threads drop theirs too. */
+	pthread_mutex_t lock;
+	struct conn **conns;
+	size_t conns_size;
+};
+
+static void
+remember(struct loop *l, int fd, struct conn *c)
+{
+	pthread_mutex_lock(&l->lock);
+	if ((size_t)fd >= l->conns_size) {
+		size_t size = (size_t)fd * 2 + 64;
+
+		l->conns = realloc(l->conns, size * sizeof(*l->conns));
+		if (l->conns == NULL)
+			abort();
+		memset(l->conns + l->conns_size, 0,
+		    (size - l->conns_size) * sizeof(*l->conns));
+		l->conns_size = size;
+	}
+	l->conns[fd] = c;
+	pthread_mutex_unlock(&l->lock);
+}
+
+static void
+drop(struct loop *l, struct conn *c)
+{
+	remember(l, conn_fd(c), NULL);
+	conn_free(c); /* closing takes it out of epoll too */
+}
+
+static bool
+watch(struct loop *l, int fd, void *what)
+{
+	struct epoll_event ev = { .events = EPOLLIN, .data.ptr = what };
+
+	return epoll_ctl(l->epoll, EPOLL_CTL_ADD, fd, &ev) == 0;
+}
+
+static void
+accept_all(struct loop *l)
+{
+	int fd;
+
+	while ((fd = accept4(l->listen, NULL, NULL, SOCK_CLOEXEC)) >= 0) {
+		struct conn *c = conn_new(fd);
+
+		remember(l, fd, c);
+		if (!watch(l, fd, c))
+			drop(l, c);
+	}
+	if (errno == EMFILE || errno == ENFILE || errno == ENOMEM) {
+		LOG(LOG_ERROR, "cannot accept", LOG_TEXT("reason", strerror(errno)),
+		    LOG_TEXT("do", "raise LimitNOFILE of the unit"));
+		usleep(10000); /* the listener stays ready: do not spin */
+	}
+}
+
+/* On a worker: the connection comes back to the loop. */
+static void
+came_back(struct conn *c, bool good, void *arg)
+{
+	struct loop *l = arg;
+
+	if (!good || !watch(l, conn_fd(c), c))
+		drop(l, c);
+}
+
+static void
+answer(struct loop *l, struct conn *c, struct req *r)
+{
+	bool good = conn_send(c, r);
+
+	handle_log(r);
+	/* While stopping nginx is to open its next connection elsewhere. */
+	if (!good || l->stopping)
+		drop(l, c);
+}
+
+static void
+defer(struct loop *l, struct conn *c, struct req *r)
+{
+	epoll_ctl(l->epoll, EPOLL_CTL_DEL, conn_fd(c), NULL);
+	if (pool_submit(l->pool, c, r))
+		return;
+	problem_reply(r, ERR_UNAVAILABLE);
+	if (watch(l, conn_fd(c), c))
+		answer(l, c, r);
+	else
+		drop(l, c);
+}
+
+static void
+serve(struct loop *l, struct conn *c)
+{
+	struct req *r = arena_alloc(&l->ctx.arena, sizeof(*r));
+
+	req_init(r, &l->ctx);
+	if (conn_read(c, r)) {
+		drop(l, c);
+		return;
+	}
+	if (handle(r) == ERR_DEFER)
+		defer(l, c, r);
+	else if (l->ctx.db.open) /* even a read: it may have seen a write */
+		l->held[l->held_count++] = (struct held) { c, r };
+	else
+		answer(l, c, r);
+}
+
+static void
+end_turn(struct loop *l)
+{
+	enum err err = db_turn_end(&l->ctx.db);
+
+	for (size_t i = 0; i < l->held_count; i++) {
+		struct held *h = &l->held[i];
+
+		if (err)
+			problem_reply(h->r, err);
+		answer(l, h->conn, h->r);
+	}
+	l->held_count = 0;
+	arena_reset(&l->ctx.arena);
+	log_flush();
+}
+
+/* Only a socket of our own: a path that is another's by now is left alone. */
+static void
+unlink_socket(int fd)
+{
+	struct sockaddr_un sun = { 0 };
+	socklen_t len = sizeof(sun) - 1;
+
+	if (getsockname(fd, (struct sockaddr *)&sun, &len) == 0
+	    && sun.sun_family == AF_UNIX && sun.sun_path[0] == '/')
+		unlink(sun.sun_path);
+}
+
+static void
+stop(struct loop *l)
+{
+	struct signalfd_siginfo info;
+
+	while (read(l->signals, &info, sizeof(info)) > 0)
+		;
+	if (l->stopping)
+		return;
+	l->stopping = true;
+	LOG(LOG_INFO, "stopping");
+	unlink_socket(l->listen);
+}
+
+/* One turn; false when it was quiet for as long as it waited. */
+static bool
+turn(struct loop *l, int timeout_ms)
+{
+	struct epoll_event ready[TURN_EVENTS];
+	int n = epoll_wait(l->epoll, ready, TURN_EVENTS, timeout_ms);
+
+	for (int i = 0; i < n; i++) {
+		void *what = ready[i].data.ptr;
+
+		if (what == &l->listen)
+			accept_all(l);
+		else if (what == &l->signals)
+			stop(l);
+		else
+			serve(l, what);
+		if (l->ctx.arena.used > TURN_MEMORY)
+			end_turn(l);
+	}
+	end_turn(l);
+	return n != 0;
+}
+
+static enum err
+set_up(struct loop *l, const struct app *app, int listen_fd)
+{
+	sigset_t set;
+	enum err err;
+
+	*l = (struct loop) { .listen = listen_fd };
+	pthread_mutex_init(&l->lock, NULL);
+	if ((err = ctx_open(&l->ctx, app, DB_GROUPED)))
+		return err;
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	l->signals = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+	l->epoll = epoll_create1(EPOLL_CLOEXEC);
+	fcntl(listen_fd, F_SETFL, fcntl(listen_fd, F_GETFL) | O_NONBLOCK);
+	if (l->signals < 0 || l->epoll < 0 || !watch(l, listen_fd, &l->listen)
+	    || !watch(l, l->signals, &l->signals)) {
+		LOG(LOG_ERROR, "cannot wait for connections",
+		    LOG_TEXT("reason", strerror(errno)));
+		return ERR_UNAVAILABLE;
+	}
+	l->pool = pool_new(app, came_back, l);
+	return OK;
+}
+
+static void
+tear_down(struct loop *l)
+{
+	pool_free(l->pool);
+	for (size_t i = 0; i < l->conns_size; i++)
+		if (l->conns[i] != NULL)
+			conn_free(l->conns[i]);
+	free(l->conns);
+	close(l->signals);
+	close(l->epoll);
+	ctx_close(&l->ctx);
+	pthread_mutex_destroy(&l->lock);
+}
+
+enum err
+loop_run(const struct app *app, int listen_fd)
+{
+	struct loop *l = malloc(sizeof(*l));
+	enum err err;
+
+	if (l == NULL)
+		abort();
+	if ((err = set_up(l, app, listen_fd))) {
+		free(l);
+		return err;
+	}
+	log_hold();
+	LOG(LOG_INFO, "serving");
+	log_flush();
+	while (turn(l, l->stopping ? QUIET_MS : -1) || !l->stopping
+	    || pool_busy(l->pool) > 0)
+		;
+	tear_down(l);
+	free(l);
+	LOG(LOG_INFO, "stopped");
+	log_flush();
+	return OK;
+}

@@ -1,0 +1,111 @@
+#include "shared/migrate.h"
+
+#include "shared/clock.h"
+#include "shared/log.h"
+
+static const char create_table[]
+    = "CREATE TABLE IF NOT EXISTS migration ("
+      " component TEXT NOT NULL,"     /* whose schema */
+      " step INTEGER NOT NULL,"	      /* its number there */
+      " applied_at INTEGER NOT NULL," /* when */
+      " PRIMARY KEY (component, step)) STRICT";
+
+static enum err
+run(struct db *db, const char *sql)
+{
+	char *why = NULL;
+
+	if (sqlite3_exec(db->handle, sql, NULL, NULL, &why) == SQLITE_OK)
+		return OK;
+	LOG(LOG_ERROR, "migration failed", LOG_TEXT("reason", why));
+	sqlite3_free(why);
+	return ERR_UNAVAILABLE;
+}
+
+/* The start of step n's text, or NULL. */
+static const char *
+find_step(const char *schema, int n)
+{
+	char mark[32];
+
+	snprintf(mark, sizeof(mark), "\n-- step %d:", n);
+	return strstr(schema, mark);
+}
+
+int
+migrate_steps(const char *schema)
+{
+	int n = 0;
+
+	while (find_step(schema, n + 1) != NULL)
+		n++;
+	return n;
+}
+
+int
+migrate_step(struct db *db, const char *component)
+{
+	sqlite3_stmt *s;
+	int step = 0;
+
+	if (sqlite3_prepare_v2(db->handle,
+		"SELECT max(step) FROM migration WHERE component = $1", -1, &s,
+		NULL)
+	    != SQLITE_OK)
+		return 0; /* no such table: a new database */
+	sqlite3_bind_text(s, 1, component, -1, SQLITE_STATIC);
+	if (sqlite3_step(s) == SQLITE_ROW)
+		step = sqlite3_column_int(s, 0);
+	sqlite3_finalize(s);
+	return step;
+}
+
+static enum err
+apply(struct db *db, const char *component, const char *schema, int n)
+{
+	const char *from = find_step(schema, n), *to = find_step(schema, n + 1);
+	size_t len = to != NULL ? (size_t)(to - from) : strlen(from);
+	char *sql = NULL, *record = NULL;
+	enum err err = ERR_INTERNAL;
+
+	sql = sqlite3_mprintf("%.*s", (int)len, from);
+	record = sqlite3_mprintf("INSERT INTO migration VALUES (%Q, %d, %lld)",
+	    component, n, (long long)clock_ms());
+	if (sql == NULL || record == NULL)
+		abort();
+	if ((err = run(db, sql)) || (err = run(db, record)))
+		LOG(LOG_ERROR, "migration step failed",
+		    LOG_TEXT("component", component), LOG_INT("step", n));
+	sqlite3_free(sql);
+	sqlite3_free(record);
+	return err;
+}
+
+enum err
+migrate(struct db *db, const char *component, const char *schema)
+{
+	int have, want = migrate_steps(schema);
+	enum err err;
+
+	if ((err = run(db, "BEGIN IMMEDIATE")))
+		return err;
+	if ((err = run(db, create_table)))
+		goto undo;
+	have = migrate_step(db, component);
+	if (have > want) {
+		LOG(LOG_ERROR, "the database is newer than this program",
+		    LOG_TEXT("component", component), LOG_INT("database", have),
+		    LOG_INT("program", want),
+		    LOG_TEXT("do", "install the newer version again, or "
+				   "restore a backup made before it"));
+		err = ERR_CONFLICT;
+		goto undo;
+	}
+	for (int n = have + 1; n <= want; n++)
+		if ((err = apply(db, component, schema, n)))
+			goto undo;
+	return run(db, "COMMIT");
+undo:
+	(void)!run(db, "ROLLBACK");
+	return err;
+}

@@ -1,0 +1,23 @@
+/*
+ * Bringing a database up to what the program needs.
+ *
+ * A schema is a text of steps, each under a line "-- step N: what it does" and
+ * numbered from 1. The steps a database lacks are applied in one transaction
+ * under the write lock, so two instances that start together do it once.
+ */
+#ifndef COSTER_MIGRATE_H
+#define COSTER_MIGRATE_H
+
+#include "shared/db.h"
+
+/* Applies what is missing of the component's schema ("shared" or a service).
+ * ERR_CONFLICT when the database is newer than the program; the log says so. */
+MUST_USE enum err migrate(struct db *db, const char *component, const char *schema);
+
+/* How many steps the database has; 0 for a new one. */
+int migrate_step(struct db *db, const char *component);
+
+/* How many steps the schema has. */
+int migrate_steps(const char *schema);
+
+#endif

@@ -1,0 +1,31 @@
+/*
+ * Messages to other services that need no answer.
+ *
+ * A message is a row written in the same transaction as the change it tells
+ * of, so it exists exactly when the change does. A job delivers it as an HTTP
+ * request at least once, with an Idempotency-Key that makes it once for the
+ * receiver; when the receiver is down it is tried again, ever more slowly. A
+ * lease keeps two instances from sending the same row. Messages of one subject
+ * arrive in the order they were written. What the receiver refuses, or never
+ * takes, is kept as dead for an administrator.
+ */
+#ifndef COSTER_OUTBOX_H
+#define COSTER_OUTBOX_H
+
+#include "shared/app.h"
+
+struct outbox_message {
+	const char *subject;	   /* such as "user 12" */
+	const char *method, *path; /* of the request */
+	const char *body;	   /* JSON, or NULL */
+};
+
+/* In the transaction that is open. */
+MUST_USE enum err outbox_put(struct db *db, const struct outbox_message *m);
+
+/* Delivers what is due. */
+int64_t outbox_run(struct ctx *ctx);
+
+#define OUTBOX_JOB { "outbox", outbox_run, JOB_NOTIFIED }
+
+#endif

@@ -1,0 +1,165 @@
+#include "shared/pool.h"
+
+#include "shared/handle.h"
+#include "shared/jobs.h"
+#include "shared/log.h"
+
+struct task {
+	struct task *next;
+	struct conn *conn;
+	int64_t started_us;
+	size_t len;
+	char body[];
+};
+
+struct pool {
+	const struct app *app;
+	void (*done)(struct conn *c, bool good, void *arg);
+	void *arg;
+	pthread_mutex_t lock;
+	pthread_cond_t more;
+	struct task *first, **end;
+	size_t waiting, running, started, most;
+	bool stopping;
+	pthread_t threads[];
+};
+
+struct pool *
+pool_new(const struct app *app,
+    void (*done)(struct conn *c, bool good, void *arg), void *arg)
+{
+	size_t most = (size_t)app->settings.workers;
+	struct pool *p = calloc(1, sizeof(*p) + most * sizeof(p->threads[0]));
+
+	if (p == NULL)
+		abort();
+	p->app = app;
+	p->done = done;
+	p->arg = arg;
+	p->most = most;
+	p->end = &p->first;
+	pthread_mutex_init(&p->lock, NULL);
+	pthread_cond_init(&p->more, NULL);
+	return p;
+}
+
+static void
+run_task(struct pool *p, struct ctx *ctx, struct task *t)
+{
+	struct req r;
+	bool good;
+
+	req_init(&r, ctx);
+	conn_reread(t->conn, &r, t->body, t->len);
+	r.started_us = t->started_us;
+	(void)!handle(&r);
+	good = conn_send(t->conn, &r);
+	handle_log(&r);
+	arena_reset(&ctx->arena);
+	p->done(t->conn, good, p->arg);
+	free(t);
+}
+
+static struct task *
+next_task(struct pool *p)
+{
+	struct task *t;
+
+	while (p->first == NULL && !p->stopping)
+		pthread_cond_wait(&p->more, &p->lock);
+	t = p->first;
+	if (t != NULL) {
+		p->first = t->next;
+		if (p->first == NULL)
+			p->end = &p->first;
+		p->waiting--;
+		p->running++;
+	}
+	return t;
+}
+
+static void *
+work(void *argument)
+{
+	struct pool *p = argument;
+	struct task *t;
+	struct ctx ctx;
+
+	if (ctx_open(&ctx, p->app, DB_SINGLE)) {
+		LOG(LOG_ERROR, "worker cannot start");
+		abort(); /* the supervisor starts us again */
+	}
+	pthread_mutex_lock(&p->lock);
+	while ((t = next_task(p)) != NULL) {
+		pthread_mutex_unlock(&p->lock);
+		run_task(p, &ctx, t);
+		pthread_mutex_lock(&p->lock);
+		p->running--;
+	}
+	pthread_mutex_unlock(&p->lock);
+	ctx_close(&ctx);
+	return NULL;
+}
+
+static bool
+enqueue(struct pool *p, struct task *t)
+{
+	bool taken;
+
+	pthread_mutex_lock(&p->lock);
+	taken = p->waiting < (size_t)p->app->settings.queue;
+	if (taken) {
+		*p->end = t;
+		p->end = &t->next;
+		p->waiting++;
+		if (p->waiting + p->running > p->started && p->started < p->most
+		    && thread_start(&p->threads[p->started], work, p) == OK)
+			p->started++;
+		pthread_cond_signal(&p->more);
+	}
+	pthread_mutex_unlock(&p->lock);
+	return taken;
+}
+
+bool
+pool_submit(struct pool *p, struct conn *c, const struct req *r)
+{
+	struct task *t = malloc(sizeof(*t) + r->body_len + 1);
+
+	if (t == NULL)
+		abort();
+	*t = (struct task) { .conn = c,
+		.started_us = r->started_us,
+		.len = r->body_len };
+	memcpy(t->body, r->body, r->body_len);
+	t->body[t->len] = '\0';
+	if (enqueue(p, t))
+		return true;
+	free(t);
+	return false;
+}
+
+size_t
+pool_busy(struct pool *p)
+{
+	size_t n;
+
+	pthread_mutex_lock(&p->lock);
+	n = p->waiting + p->running;
+	pthread_mutex_unlock(&p->lock);
+	return n;
+}
+
+void
+pool_free(struct pool *p)
+{
+	pthread_mutex_lock(&p->lock);
+	p->stopping = true;
+	pthread_cond_broadcast(&p->more);
+	pthread_mutex_unlock(&p->lock);
+	for (size_t i = 0; i < p->started; i++)
+		pthread_join(p->threads[i], NULL);
+	pthread_mutex_destroy(&p->lock);
+	pthread_cond_destroy(&p->more);
+	free(p);
+}

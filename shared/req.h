@@ -1,0 +1,120 @@
+/*
+ * A request, from its parameters to its reply.
+ *
+ * An endpoint parses (req_body, req_query), acts (db.h, client.h) and replies
+ * (reply.h); it returns OK, or an error that becomes a problem body, with
+ * req_fail() or req_fault() to say more. All memory is the request's arena.
+ *
+ * A route that writes runs inside a transaction, which is committed when it
+ * returns OK and rolled back otherwise. A slow route (ROUTE_SLOW) begins its
+ * own with db_begin(), late, and what is open when it returns is ended the
+ * same way.
+ */
+#ifndef COSTER_REQ_H
+#define COSTER_REQ_H
+
+#include "shared/app.h"
+#include "shared/field.h"
+#include "shared/reply.h"
+
+/* The FastCGI parameters that are read, in the order in which
+ * nginx/coster-fastcgi.conf sends them: in order they are found fastest. */
+enum param {
+	PARAM_KEY,
+	PARAM_PEER,
+	PARAM_NETWORK,
+	PARAM_METHOD,
+	PARAM_SCRIPT_NAME,
+	PARAM_PATH,
+	PARAM_QUERY,
+	PARAM_CONTENT_TYPE,
+	PARAM_CONTENT_LENGTH,
+	PARAM_REMOTE_ADDR,
+	PARAM_REQUEST_ID,
+	PARAM_TRACE, /* X-Request-Id */
+	PARAM_AUTHORIZATION,
+	PARAM_ACCEPT,
+	PARAM_IF_MATCH,
+	PARAM_IF_NONE_MATCH,
+	PARAM_IDEMPOTENCY_KEY,
+	PARAM_COOKIE,
+	PARAM_ORIGIN,
+	PARAM_USER_AGENT,
+	PARAM_CSRF_TOKEN,
+	PARAM_DEADLINE_MS,
+	PARAM__COUNT
+};
+
+extern const char *const param_names[PARAM__COUNT];
+
+struct caller {
+	enum role role;
+	int64_t uid;	 /* 0 for nobody and services */
+	int64_t session; /* the token's session; 0 without one */
+	bool internal;	 /* comes from the internal network */
+};
+
+struct req {
+	struct ctx *ctx;
+	struct db *db;	     /* the thread's */
+	struct arena *arena; /* the thread's */
+	const char *param[PARAM__COUNT]; /* "" for what was not sent */
+	const char *body;
+	size_t body_len;
+	bool body_too_large;
+
+	const struct route *route;
+	int64_t uid, id; /* what the path named */
+	const char *word;
+	struct caller caller;
+
+	struct faults faults;
+	const char *problem_type, *problem_detail; /* NULL: the usual ones */
+	const char *problem_members; /* more JSON members, or NULL */
+	const char *allow;	     /* the methods there are, of a 405 */
+	int64_t retry_after;	     /* seconds; 429 and 503 always say 1 or more */
+	struct reply reply;
+	int64_t started_us;
+};
+
+/* Ready to take parameters. */
+void req_init(struct req *r, struct ctx *ctx);
+
+/* Notes what went wrong in words for the client; returns err. */
+#define req_fail(r, err, ...) req_fail_as((r), (err), NULL, __VA_ARGS__)
+
+/* The same with a problem type of our own, such as "out-of-stock". */
+MUST_USE enum err req_fail_as(struct req *r, enum err err, const char *type,
+    const char *fmt, ...) __attribute__((format(printf, 4, 5)));
+
+/* Notes a fault of one member; returns ERR_INVALID. */
+MUST_USE enum err req_fault(
+    struct req *r, const char *pointer, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* The body as a JSON tree, whatever it is: ERR_MEDIA_TYPE, ERR_TOO_LARGE or
+ * ERR_MALFORMED. */
+MUST_USE enum err req_json(struct req *r, struct json_object **root);
+
+/* The body, or the query, read against a table of fields into a struct;
+ * ERR_INVALID when there are faults. */
+#define REQ_BODY(r, table, into)                                               \
+	req_body((r), (table), ARRAY_LEN(table), (into))
+#define REQ_QUERY(r, table, into)                                              \
+	req_query((r), (table), ARRAY_LEN(table), (into))
+MUST_USE enum err req_body(
+    struct req *r, const struct field *table, size_t count, void *into);
+MUST_USE enum err req_query(
+    struct req *r, const struct field *table, size_t count, void *into);
+
+/* ERR_PRECONDITION when If-Match is there and does not name this version. */
+MUST_USE enum err req_if_match(struct req *r, int64_t version);
+
+/* Does Accept prefer this type to application/json? */
+bool req_accepts(const struct req *r, const char *type);
+
+/* The loop must not wait: ERR_DEFER there, which has the request run again on
+ * a worker thread; OK on one. */
+MUST_USE enum err req_may_wait(const struct req *r);
+
+#endif

@@ -1,0 +1,355 @@
+#include "shared/service.h"
+
+#include <malloc.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+#include "shared/embed.h"
+#include "shared/fcgi.h"
+#include "shared/file.h"
+#include "shared/jobs.h"
+#include "shared/log.h"
+#include "shared/loop.h"
+#include "shared/migrate.h"
+
+EMBED(coster_shared_schema, "shared/schema.sql");
+
+#define LISTEN_FD 0 /* spawn-fcgi's FCGI_LISTENSOCK_FILENO */
+#define KEY_LENGTH_MIN 32
+
+static const struct setting common_settings[] = {
+	SETTING(struct app_settings, db, "COSTER_DB", "",
+	    "the database; /var/lib/coster/<service>/<service>.db"),
+	SETTING(struct app_settings, key_file, "COSTER_KEY_FILE",
+	    "/etc/coster/coster.key", "the secret that nginx sends along"),
+	SETTING(struct app_settings, jwks_file, "COSTER_JWKS_FILE",
+	    "/etc/coster/jwks.json", "public keys of the tokens"),
+	SETTING(struct app_settings, internal_socket, "COSTER_INTERNAL_SOCKET",
+	    "/run/coster/internal.sock", "nginx's socket between services"),
+	SETTING(struct app_settings, public_url, "COSTER_PUBLIC_URL",
+	    "https://localhost", "the shop's address; issuer of the tokens"),
+	SETTING(struct app_settings, instance, "COSTER_INSTANCE", "1",
+	    "number of this instance, for the log"),
+	SETTING(struct app_settings, log_level, "COSTER_LOG_LEVEL", "info",
+	    "debug, info, audit, warn or error"),
+	SETTING(struct app_settings, workers, "COSTER_WORKERS", "4",
+	    "threads for slow requests", .min = 1, .max = 64),
+	SETTING(struct app_settings, queue, "COSTER_QUEUE", "64",
+	    "slow requests that may wait for one", .min = 1, .max = 10000),
+};
+
+static struct settings
+common(struct app *app)
+{
+	return (struct settings) { common_settings, ARRAY_LEN(common_settings),
+		&app->settings };
+}
+
+static const char *
+default_db(const char *name)
+{
+	static char path[128];
+
+	snprintf(path, sizeof(path), "/var/lib/coster/%s/%s.db", name, name);
+	return path;
+}
+
+static int
+log_level(const char *name)
+{
+	static const char *const names[]
+	    = { "debug", "info", "audit", "warn", "error" };
+
+	for (size_t i = 0; i < ARRAY_LEN(names); i++)
+		if (strcmp(names[i], name) == 0)
+			return (int)i;
+	return -1;
+}
+
+static int
+bad_setting(const char *why)
+{
+	LOG(LOG_ERROR, "bad setting", LOG_TEXT("setting", why));
+	return EX_CONFIG;
+}
+
+int
+app_configure(struct app *app, const struct service *svc)
+{
+	struct settings settings = common(app);
+	char why[200];
+	int level;
+
+	*app = (struct app) { .service = svc };
+	log_init(svc->name, "-", LOG_INFO);
+	if (config_load(&settings, why, sizeof(why))
+	    || config_load(&svc->settings, why, sizeof(why)))
+		return bad_setting(why);
+	if (*app->settings.db == '\0')
+		app->settings.db = default_db(svc->name);
+	level = log_level(app->settings.log_level);
+	if (level < 0)
+		return bad_setting("COSTER_LOG_LEVEL: expected debug, info, "
+				   "audit, warn or error");
+	if (strncmp(app->settings.public_url, "http", 4) != 0)
+		return bad_setting("COSTER_PUBLIC_URL: expected a URL such as "
+				   "https://shop.example");
+	log_init(svc->name, app->settings.instance, (enum log_level)level);
+	return EX_OK;
+}
+
+static int
+load_key(struct app *app)
+{
+	const char *path = app->settings.key_file;
+	struct arena a;
+	size_t len = 0;
+	char *text;
+
+	arena_init(&a);
+	text = file_read(&a, path, &len);
+	if (text != NULL)
+		len = strcspn(text, "\r\n");
+	if (text == NULL || len < KEY_LENGTH_MIN) {
+		LOG(LOG_ERROR, "no secret of at least 32 characters",
+		    LOG_TEXT("path", path), LOG_TEXT("setting", "COSTER_KEY_FILE"));
+		arena_release(&a);
+		return EX_NOINPUT;
+	}
+	app->key = strndup(text, len);
+	arena_release(&a);
+	return app->key != NULL ? EX_OK : EX_OSERR;
+}
+
+static int
+open_database(struct app *app)
+{
+	struct db db;
+	enum err err;
+
+	if (db_open(&db, app->settings.db, DB_SINGLE))
+		return EX_IOERR;
+	err = migrate(&db, "shared", coster_shared_schema);
+	if (err == OK)
+		err = migrate(&db, app->service->name, app->service->schema);
+	db_close(&db);
+	return err == OK ? EX_OK : err == ERR_CONFLICT ? EX_DATAERR : EX_IOERR;
+}
+
+int
+app_open(struct app *app)
+{
+	const struct service *svc = app->service;
+	int status;
+
+	if (token_start() || fcgi_start())
+		return EX_SOFTWARE;
+	if ((status = load_key(app)))
+		return status;
+	if (token_load_keys(&app->keys, app->settings.jwks_file))
+		return EX_NOINPUT;
+	if ((status = open_database(app)))
+		return status;
+	if (router_new(&app->router, svc->routes, svc->route_count))
+		return EX_SOFTWARE;
+	if (svc->start != NULL)
+		switch (svc->start(app)) {
+		case OK:
+			break;
+		case ERR_NOT_FOUND:
+			return EX_NOINPUT;
+		default:
+			return EX_CONFIG;
+		}
+	return EX_OK;
+}
+
+void
+app_close(struct app *app)
+{
+	router_free(app->router);
+	free((char *)(uintptr_t)app->key);
+	*app = (struct app) { 0 };
+}
+
+static int
+backup(struct ctx *ctx, int argc, char **argv)
+{
+	(void)argc;
+	return db_backup(&ctx->db, argv[0]) ? EX_IOERR : EX_OK;
+}
+
+static const struct command backup_command = { "backup", "FILE",
+	"copy the live database to FILE", backup, COMMAND_WITH_DATABASE };
+
+static void
+help_command(const struct command *cmd, FILE *out)
+{
+	fprintf(out, "  %s %-*s %s\n", cmd->name, 27 - (int)strlen(cmd->name),
+	    cmd->arguments, cmd->help);
+}
+
+static void
+help(struct app *app, FILE *out)
+{
+	const struct service *svc = app->service;
+	struct settings settings = common(app);
+
+	fprintf(out,
+	    "coster-%s: %s\n\n"
+	    "usage: coster-%s             serve the socket on standard input\n"
+	    "       coster-%s --check     look whether it could start\n"
+	    "       coster-%s --help | --version\n"
+	    "       coster-%s COMMAND\n\n"
+	    "commands:\n",
+	    svc->name, svc->summary, svc->name, svc->name, svc->name, svc->name);
+	help_command(&backup_command, out);
+	for (size_t i = 0; i < svc->command_count; i++)
+		help_command(&svc->commands[i], out);
+	fprintf(out, "\nsettings, from the environment [and their defaults]:\n");
+	config_help(&settings, out);
+	config_help(&svc->settings, out);
+	fprintf(out, "\nTo serve: spawn-fcgi -n -s SOCKET -- coster-%s\n",
+	    svc->name);
+}
+
+static int
+check_socket(void)
+{
+	int listening = 0;
+	socklen_t len = sizeof(listening);
+
+	if (getsockopt(LISTEN_FD, SOL_SOCKET, SO_ACCEPTCONN, &listening, &len) == 0
+	    && listening)
+		return EX_OK;
+	LOG(LOG_ERROR, "standard input is no listening socket",
+	    LOG_TEXT("do", "start it with: spawn-fcgi -n -s SOCKET -- PROGRAM"));
+	return EX_OSFILE;
+}
+
+static int
+serve(struct app *app)
+{
+	struct jobs *jobs;
+	sigset_t set;
+	int status;
+	enum err err;
+
+	/* Before any thread starts, so that only the loop takes them. */
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGPIPE);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	if ((status = check_socket()) || (status = app_open(app)))
+		return status;
+	if (jobs_start(&jobs, app))
+		return EX_SOFTWARE;
+	err = loop_run(app, LISTEN_FD);
+	jobs_stop(jobs);
+	return err == OK ? EX_OK : EX_SOFTWARE;
+}
+
+/* All that a start needs, but for the socket. */
+static int
+check(struct app *app)
+{
+	struct ctx ctx;
+	int status = app_open(app);
+
+	if (status == EX_OK && ctx_open(&ctx, app, DB_SINGLE))
+		return EX_SOFTWARE;
+	if (status == EX_OK) {
+		printf("coster-%s: ready to start\n", app->service->name);
+		ctx_close(&ctx);
+	}
+	return status;
+}
+
+static const struct command *
+find_command(const struct service *svc, const char *name)
+{
+	if (strcmp(name, backup_command.name) == 0)
+		return &backup_command;
+	for (size_t i = 0; i < svc->command_count; i++)
+		if (strcmp(name, svc->commands[i].name) == 0)
+			return &svc->commands[i];
+	return NULL;
+}
+
+static int
+count_words(const char *s)
+{
+	int n = 0;
+
+	while (*(s += strspn(s, " ")) != '\0') {
+		n++;
+		s += strcspn(s, " ");
+	}
+	return n;
+}
+
+static int
+run_command(struct app *app, const struct command *cmd, int argc, char **argv)
+{
+	struct ctx ctx;
+	int status;
+
+	if (argc != count_words(cmd->arguments)) {
+		fprintf(stderr, "usage: coster-%s %s %s\n", app->service->name,
+		    cmd->name, cmd->arguments);
+		return EX_USAGE;
+	}
+	if (token_start())
+		return EX_SOFTWARE;
+	if (cmd->kind == COMMAND_ALONE)
+		return cmd->run(NULL, argc, argv);
+	if ((status = open_database(app)))
+		return status;
+	if (ctx_open(&ctx, app, DB_SINGLE))
+		return EX_IOERR;
+	status = cmd->run(&ctx, argc, argv);
+	ctx_close(&ctx);
+	return status;
+}
+
+static int
+dispatch(struct app *app, int argc, char **argv)
+{
+	const struct command *cmd;
+
+	if (argc == 1)
+		return serve(app);
+	if (strcmp(argv[1], "--check") == 0 && argc == 2)
+		return check(app);
+	if ((cmd = find_command(app->service, argv[1])) != NULL)
+		return run_command(app, cmd, argc - 2, argv + 2);
+	fprintf(stderr, "coster-%s: no such command: %s; see --help\n",
+	    app->service->name, argv[1]);
+	return EX_USAGE;
+}
+
+int
+service_main(int argc, char **argv, const struct service *svc)
+{
+	struct app app = { .service = svc };
+	int status;
+
+	if (argc == 2 && strcmp(argv[1], "--help") == 0) {
+		help(&app, stdout);
+		return EX_OK;
+	}
+	if (argc == 2 && strcmp(argv[1], "--version") == 0) {
+		printf("coster-%s %s\n", svc->name, COSTER_VERSION);
+		return EX_OK;
+	}
+	/* Threads share two heaps: each more would keep memory of its own. */
+	mallopt(M_ARENA_MAX, 2);
+	if ((status = app_configure(&app, svc)))
+		return status;
+	status = dispatch(&app, argc, argv);
+	app_close(&app);
+	return status;
+}

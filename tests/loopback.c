@@ -1,0 +1,424 @@
+#include "tests/loopback.h"
+
+#include <fnmatch.h>
+#include <ftw.h>
+#include <unistd.h>
+
+#include "shared/client.h"
+#include "shared/clock.h"
+#include "shared/file.h"
+#include "shared/jobs.h"
+#include "shared/service.h"
+
+#define KEY "0123456789abcdef0123456789abcdef"
+
+struct expected {
+	struct expected *next;
+	const char *request;
+	int status;
+	const char *body;
+};
+
+struct t {
+	char dir[64];
+	struct app app;
+	struct ctx loop, worker;
+	struct token_signer signer;
+	struct arena arena; /* as long as the test */
+	int64_t now;
+	int requests;
+	struct expected *expected, **end;
+	const char *got;
+};
+
+/* The client of the program is this one; see peer(). */
+static struct t *current;
+
+struct client *
+client_new(const struct app *app)
+{
+	(void)app;
+	return NULL;
+}
+
+void
+client_free(struct client *client)
+{
+	(void)client;
+}
+
+enum err
+client_call(struct client *client, struct arena *a, const struct client_call *c,
+    struct client_reply *reply)
+{
+	struct expected *e = current->expected;
+	const char *request
+	    = arena_printf(&current->arena, "%s %s", c->method, c->path), *why;
+
+	(void)client;
+	if (e == NULL)
+		fail_msg("a call nobody expects: %s %s", request,
+		    c->body != NULL ? c->body : "");
+	if (fnmatch(e->request, request, 0) != 0)
+		fail_msg("expected %s, got %s", e->request, request);
+	current->expected = e->next;
+	if (e->next == NULL)
+		current->end = &current->expected;
+	current->got
+	    = c->body != NULL ? arena_strdup(&current->arena, c->body) : NULL;
+	*reply = (struct client_reply) { .status = e->status };
+	if (e->status == 0)
+		return ERR_UNAVAILABLE;
+	if (e->body != NULL
+	    && json_parse(a, e->body, strlen(e->body), &reply->body, &why))
+		fail_msg("the peer's body: %s", why);
+	return OK;
+}
+
+void
+peer(struct t *t, const char *request, int status, const char *body)
+{
+	struct expected *e = ARENA_NEW(&t->arena, struct expected);
+
+	e->request = request;
+	e->status = status;
+	e->body = body;
+	*t->end = e;
+	t->end = &e->next;
+}
+
+const char *
+peer_got(struct t *t)
+{
+	return t->got;
+}
+
+static void
+set_path(struct t *t, const char *name, const char *file)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "%s/%s", t->dir, file);
+	setenv(name, path, 1);
+}
+
+int
+loopback_setup(void **state)
+{
+	struct t *t = calloc(1, sizeof(*t));
+	char path[128];
+
+	current = t;
+	arena_init(&t->arena);
+	t->end = &t->expected;
+	snprintf(t->dir, sizeof(t->dir), "/tmp/coster-test.XXXXXX");
+	assert_non_null(mkdtemp(t->dir));
+	assert_int_equal(token_start(), OK);
+	assert_int_equal(token_keygen(t->dir), OK);
+	snprintf(path, sizeof(path), "%s/coster.key", t->dir);
+	assert_int_equal(file_write(path, KEY "\n", strlen(KEY) + 1, 0600), OK);
+	set_path(t, "COSTER_DB", "test.db");
+	set_path(t, "COSTER_KEY_FILE", "coster.key");
+	set_path(t, "COSTER_JWKS_FILE", "jwks.json");
+	set_path(t, "COSTER_SIGNING_KEY_FILE", "signing.jwk");
+	setenv("COSTER_PUBLIC_URL", "https://shop.example", 1);
+	if (getenv("COSTER_LOG_LEVEL") == NULL)
+		setenv("COSTER_LOG_LEVEL", "error", 1);
+	t->now = NOW;
+	clock_freeze(t->now);
+	assert_int_equal(app_configure(&t->app, &service), 0);
+	assert_int_equal(app_open(&t->app), 0);
+	assert_int_equal(
+	    token_load_signer(&t->signer, getenv("COSTER_SIGNING_KEY_FILE")), OK);
+	assert_int_equal(ctx_open(&t->loop, &t->app, DB_GROUPED), OK);
+	assert_int_equal(ctx_open(&t->worker, &t->app, DB_SINGLE), OK);
+	t->loop.db.committed = t->worker.db.committed = NULL;
+	*state = t;
+	return 0;
+}
+
+static int
+remove_one(const char *path, const struct stat *st, int kind, struct FTW *ftw)
+{
+	(void)st, (void)kind, (void)ftw;
+	return remove(path);
+}
+
+int
+loopback_teardown(void **state)
+{
+	struct t *t = *state;
+	int left = t->expected != NULL;
+
+	if (left)
+		print_error("expected and never called: %s\n",
+		    t->expected->request);
+	ctx_close(&t->loop);
+	ctx_close(&t->worker);
+	app_close(&t->app);
+	arena_release(&t->arena);
+	nftw(t->dir, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+	free(t);
+	clock_freeze(0);
+	return left;
+}
+
+static const char *
+bearer(struct t *t, struct as who)
+{
+	struct token_claims claims = { .sub = who.uid,
+		.role = who.role,
+		.iat = t->now / 1000,
+		.exp = t->now / 1000 + 900,
+		.jti = "1.test" };
+
+	return arena_printf(&t->arena, "Bearer %s",
+	    token_issue(&t->arena, &t->signer, "https://shop.example", &claims));
+}
+
+static void
+fill(struct t *t, struct req *r, const struct call *c)
+{
+	const char *query = strchr(c->path, '?');
+	struct arena *a = &t->arena;
+
+	r->param[PARAM_KEY] = KEY;
+	r->param[PARAM_PEER] = c->who.role == ROLE_SERVICE ? "service" : "public";
+	r->param[PARAM_NETWORK] = c->who.internal ? "internal" : "external";
+	r->param[PARAM_METHOD] = c->method;
+	r->param[PARAM_PATH] = query == NULL
+	    ? c->path
+	    : arena_strndup(a, c->path, (size_t)(query - c->path));
+	r->param[PARAM_QUERY] = query == NULL ? "" : query + 1;
+	r->param[PARAM_REMOTE_ADDR] = "192.0.2.1";
+	r->param[PARAM_TRACE] = "test";
+	if (c->who.role == ROLE_CUSTOMER || c->who.role == ROLE_ADMIN)
+		r->param[PARAM_AUTHORIZATION] = bearer(t, c->who);
+	if (c->body != NULL) {
+		r->param[PARAM_CONTENT_TYPE] = "application/json";
+		r->body = c->body;
+		r->body_len = strlen(c->body);
+	}
+	for (size_t i = 0; i < PARAM__COUNT; i++)
+		if (c->param[i] != NULL)
+			r->param[i] = c->param[i];
+}
+
+/* What a streamed reply has sent so far. */
+struct gathered {
+	struct sink sink;
+	struct buf bytes;
+};
+
+static bool
+gather(struct sink *sink, const char *p, size_t len)
+{
+	buf_add(&((struct gathered *)sink)->bytes, p, len);
+	return true;
+}
+
+static struct reply_seen
+seen(struct t *t, struct req *r, struct gathered *g)
+{
+	struct reply_seen rep = { .status = r->reply.status };
+	struct buf head;
+	const char *why, *end;
+	size_t len;
+
+	reply_finish(r, &head);
+	buf_add(&g->bytes, head.data, head.len);
+	buf_add(&g->bytes, r->reply.body.data, r->reply.body.len);
+	end = strstr(g->bytes.data, "\r\n\r\n");
+	assert_non_null(end);
+	rep.status = r->reply.status;
+	rep.fields = arena_strndup(
+	    &t->arena, g->bytes.data, (size_t)(end - g->bytes.data) + 2);
+	rep.body = end + 4;
+	len = strlen(rep.body);
+	if (strstr(rep.fields, "json\r\n") != NULL && len > 0
+	    && strcmp(r->param[PARAM_METHOD], "HEAD") != 0
+	    && json_parse(&t->arena, rep.body, len, &rep.json, &why))
+		fail_msg("the reply is not JSON: %s: %s", why, rep.body);
+	return rep;
+}
+
+struct reply_seen
+call_with(struct t *t, const struct call *c)
+{
+	struct gathered g = { .sink.write = gather };
+	struct reply_seen rep;
+	struct req r;
+
+	buf_init(&g.bytes, &t->arena);
+	req_init(&r, &t->loop);
+	fill(t, &r, c);
+	if (handle(&r) == ERR_DEFER) {
+		assert_int_equal(db_turn_end(&t->loop.db), OK);
+		arena_reset(&t->loop.arena);
+		req_init(&r, &t->worker);
+		fill(t, &r, c);
+		r.reply.sink = &g.sink;
+		assert_int_equal(handle(&r), OK);
+	} else {
+		assert_int_equal(db_turn_end(&t->loop.db), OK);
+	}
+	rep = seen(t, &r, &g);
+	arena_reset(&t->loop.arena);
+	arena_reset(&t->worker.arena);
+	return rep;
+}
+
+struct reply_seen
+call(struct t *t, const char *method, const char *path, const char *body,
+    struct as who)
+{
+	return call_with(t,
+	    &(struct call) {
+		.method = method, .path = path, .body = body, .who = who });
+}
+
+int64_t
+run_job(struct t *t, const char *name)
+{
+	int64_t wait;
+
+	for (size_t i = 0; i < service.job_count; i++)
+		if (strcmp(service.jobs[i].name, name) == 0) {
+			wait = service.jobs[i].run(&t->worker);
+			arena_reset(&t->worker.arena);
+			return wait;
+		}
+	fail_msg("no such job: %s", name);
+	return 0;
+}
+
+int
+run_command(struct t *t, const char *name, ...)
+{
+	char *argv[8] = { NULL };
+	int argc = 0, status;
+	va_list ap;
+
+	va_start(ap, name);
+	while (argc < 7 && (argv[argc] = va_arg(ap, char *)) != NULL)
+		argc++;
+	va_end(ap);
+	for (size_t i = 0; i < service.command_count; i++)
+		if (strcmp(service.commands[i].name, name) == 0) {
+			status = service.commands[i].run(&t->worker, argc, argv);
+			arena_reset(&t->worker.arena);
+			return status;
+		}
+	fail_msg("no such command: %s", name);
+	return -1;
+}
+
+void
+advance(struct t *t, int64_t ms)
+{
+	t->now += ms;
+	clock_freeze(t->now);
+}
+
+struct ctx *
+worker(struct t *t)
+{
+	return &t->worker;
+}
+
+struct app *
+app_of(struct t *t)
+{
+	return &t->app;
+}
+
+int64_t
+sql_int(struct t *t, const char *sql)
+{
+	int64_t v = INT_NONE;
+	sqlite3_stmt *s;
+
+	if (sqlite3_prepare_v2(t->worker.db.handle, sql, -1, &s, NULL)
+	    != SQLITE_OK)
+		fail_msg("%s: %s", sql, sqlite3_errmsg(t->worker.db.handle));
+	if (sqlite3_step(s) == SQLITE_ROW
+	    && sqlite3_column_type(s, 0) != SQLITE_NULL)
+		v = sqlite3_column_int64(s, 0);
+	sqlite3_finalize(s);
+	return v;
+}
+
+void
+check_status(const struct reply_seen *rep, int want, const char *file, int line)
+{
+	if (rep->status == want)
+		return;
+	print_error("expected %d, got %d: %s\n", want, rep->status, rep->body);
+	_fail(file, line);
+}
+
+void
+check_problem(const struct reply_seen *rep, int want, const char *pointer,
+    const char *file, int line)
+{
+	struct json_object *errors = member(rep, "errors");
+	size_t n = errors != NULL ? json_object_array_length(errors) : 0;
+	struct json_object *v;
+
+	check_status(rep, want, file, line);
+	if (strstr(rep->fields, "Content-Type: application/problem+json\r\n")
+		== NULL
+	    || int_at(rep, "status") != want || text_at(rep, "title") == NULL) {
+		print_error("not a problem body: %s\n", rep->body);
+		_fail(file, line);
+	}
+	for (size_t i = 0; pointer != NULL && i < n; i++)
+		if (json_object_object_get_ex(
+			json_object_array_get_idx(errors, i), "pointer", &v)
+		    && strcmp(json_object_get_string(v), pointer) == 0)
+			return;
+	if (pointer != NULL) {
+		print_error("no fault at %s: %s\n", pointer, rep->body);
+		_fail(file, line);
+	}
+}
+
+struct json_object *
+member(const struct reply_seen *rep, const char *path)
+{
+	struct json_object *v = rep->json, *next;
+	char name[64];
+
+	while (v != NULL && *path != '\0') {
+		size_t len = strcspn(path, "/");
+
+		snprintf(name, sizeof(name), "%.*s", (int)len, path);
+		if (json_object_is_type(v, json_type_array))
+			v = json_object_array_get_idx(
+			    v, strtoul(name, NULL, 10));
+		else
+			v = json_object_object_get_ex(v, name, &next) ? next
+								      : NULL;
+		path += len + (path[len] == '/');
+	}
+	return v;
+}
+
+int64_t
+int_at(const struct reply_seen *rep, const char *path)
+{
+	struct json_object *v = member(rep, path);
+
+	return json_object_is_type(v, json_type_int) ? json_object_get_int64(v)
+						     : INT_NONE;
+}
+
+const char *
+text_at(const struct reply_seen *rep, const char *path)
+{
+	struct json_object *v = member(rep, path);
+
+	return json_object_is_type(v, json_type_string)
+	    ? json_object_get_string(v)
+	    : NULL;
+}
