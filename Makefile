@@ -110,7 +110,7 @@ $(BUILD)/tests/shared/test_%: $(BUILD)/tests/shared/test_%.o $(SUPPORT) $(LIBRAR
 
 # Before the library: the loopback plays the other services, in place of its
 # client.
-$(SUPPORT): $(BUILD)/tests/loopback.o $(BUILD)/tests/fcgi_client.o
+$(SUPPORT): $(BUILD)/tests/loopback.o $(BUILD)/tests/fcgi_client.o $(BUILD)/tests/faults.o
 	@rm -f $@
 	ar rcs $@ $^
 

@@ -328,6 +328,9 @@ db_begin(struct db *db)
 	enum err err;
 
 	assert(!db_in_transaction(db));
+	/* SAVEPOINT would quietly begin where the turn was rolled back. */
+	if (db->open && sqlite3_get_autocommit(db->handle))
+		db->broken = true;
 	if (db->broken)
 		return ERR_UNAVAILABLE;
 	if (!db->open && (err = db_exec(db, &stmt_begin, DB_NO_ARGS)))

@@ -144,17 +144,28 @@ serve(struct loop *l, struct conn *c)
 		answer(l, c, r);
 }
 
+/* The turn's commit failed. A read may have seen what is gone now, and is
+ * answered anew; whether a write is on disk is not known. */
+static void
+answer_again(struct held *h, enum err err)
+{
+	if (h->r->route != NULL && strcmp(h->r->route->method, "GET") == 0) {
+		req_restart(h->r);
+		err = handle(h->r);
+	}
+	if (err)
+		problem_reply(h->r, err);
+}
+
 static void
 end_turn(struct loop *l)
 {
 	enum err err = db_turn_end(&l->ctx.db);
 
 	for (size_t i = 0; i < l->held_count; i++) {
-		struct held *h = &l->held[i];
-
 		if (err)
-			problem_reply(h->r, err);
-		answer(l, h->conn, h->r);
+			answer_again(&l->held[i], err);
+		answer(l, l->held[i].conn, l->held[i].r);
 	}
 	l->held_count = 0;
 	arena_reset(&l->ctx.arena);

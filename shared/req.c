@@ -43,6 +43,20 @@ req_init(struct req *r, struct ctx *ctx)
 	reply_init(&r->reply, r->arena);
 }
 
+void
+req_restart(struct req *r)
+{
+	struct req old = *r;
+
+	req_init(r, old.ctx);
+	memcpy(r->param, old.param, sizeof(r->param));
+	r->body = old.body;
+	r->body_len = old.body_len;
+	r->body_too_large = old.body_too_large;
+	r->started_us = old.started_us;
+	r->reply.sink = old.reply.sink;
+}
+
 enum err
 req_fail_as(struct req *r, enum err err, const char *type, const char *fmt, ...)
 {

@@ -80,6 +80,9 @@ struct req {
 /* Ready to take parameters. */
 void req_init(struct req *r, struct ctx *ctx);
 
+/* As it was when its parameters and body had just been read. */
+void req_restart(struct req *r);
+
 /* Notes what went wrong in words for the client; returns err. */
 #define req_fail(r, err, ...) req_fail_as((r), (err), NULL, __VA_ARGS__)
 

@@ -1,0 +1,396 @@
+#include "tests/loopback.h"
+
+#include <pthread.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "tests/faults.h"
+
+STMT(put, "INSERT INTO pair (name, number) VALUES ($1, $2)");
+STMT(put_returning,
+    "INSERT INTO pair (name, number) VALUES ($1, $2) RETURNING id");
+STMT(get, "SELECT id, name, number, bytes FROM pair WHERE name = $1");
+STMT(find_swapped, "SELECT id FROM pair WHERE number = $2 AND name = $1");
+STMT(list, "SELECT number FROM pair ORDER BY id");
+STMT(set_bytes, "UPDATE pair SET bytes = $2 WHERE name = $1");
+STMT(child_put, "INSERT INTO child (pair_id) VALUES ($1)");
+
+static const struct route_table *const no_routes[1];
+
+const struct service service = {
+	.name = "test",
+	.routes = no_routes,
+	.schema = "\n-- step 1: pairs\n"
+		  "CREATE TABLE pair (id INTEGER PRIMARY KEY, name TEXT NOT NULL"
+		  " UNIQUE, number INTEGER CHECK (number < 1000), bytes BLOB)"
+		  " STRICT;"
+		  "CREATE TABLE child (pair_id INTEGER REFERENCES pair (id))"
+		  " STRICT;",
+};
+
+static enum err
+put_pair(struct db *db, const char *name, int64_t number)
+{
+	return db_exec(db, &put, DB_ARGS(DB_TEXT(name), DB_INT(number)));
+}
+
+static struct db *
+single(void **state)
+{
+	return &worker(*state)->db;
+}
+
+static int64_t
+count(struct t *t)
+{
+	return sql_int(t, "SELECT count(*) FROM pair");
+}
+
+/* A connection of a loop, on the fixture's database. */
+static struct ctx
+open_grouped(struct t *t)
+{
+	struct ctx ctx;
+
+	assert_int_equal(db_open(&ctx.db, app_of(t)->settings.db, DB_GROUPED), OK);
+	assert_int_equal(db_prepare(&ctx.db), OK);
+	arena_init(&ctx.arena);
+	return ctx;
+}
+
+static void
+test_db__gives_back_what_was_put(void **state)
+{
+	struct db *db = single(state);
+	int64_t id, number;
+	const char *name;
+	const void *bytes;
+	size_t len;
+
+	assert_int_equal(db_get(db, &put_returning,
+			     DB_ARGS(DB_TEXT("a"), DB_INT(7)),
+			     DB_INTO(DB_INT_TO(&id))),
+	    OK);
+	assert_int_equal(db_exec(db, &set_bytes,
+			     DB_ARGS(DB_TEXT("a"), DB_BLOB("x\0y", 3))),
+	    OK);
+	assert_int_equal(db_changes(db), 1);
+	assert_int_equal(
+	    db_get(db, &get, DB_ARGS(DB_TEXT("a")),
+		DB_INTO(DB_INT_TO(&id), DB_TEXT_TO(&name), DB_INT_TO(&number),
+		    DB_BLOB_TO(&bytes, &len))),
+	    OK);
+	assert_int_equal(id, 1);
+	assert_string_equal(name, "a");
+	assert_int_equal(number, 7);
+	assert_int_equal(len, 3);
+	assert_memory_equal(bytes, "x\0y", 3);
+}
+
+static void
+test_db__null_both_ways(void **state)
+{
+	struct db *db = single(state);
+	int64_t id, number;
+	const char *name;
+	const void *bytes;
+	size_t len;
+
+	assert_int_equal(put_pair(db, "a", INT_NONE), OK);
+	assert_int_equal(
+	    db_get(db, &get, DB_ARGS(DB_TEXT("a")),
+		DB_INTO(DB_INT_TO(&id), DB_TEXT_TO(&name), DB_INT_TO(&number),
+		    DB_BLOB_TO(&bytes, &len))),
+	    OK);
+	assert_true(number == INT_NONE);
+	assert_null(bytes);
+}
+
+static void
+test_db__parameters_are_numbered_whatever_their_order(void **state)
+{
+	struct db *db = single(state);
+	int64_t id;
+
+	assert_int_equal(put_pair(db, "a", 7), OK);
+	assert_int_equal(db_get(db, &find_swapped,
+			     DB_ARGS(DB_TEXT("a"), DB_INT(7)),
+			     DB_INTO(DB_INT_TO(&id))),
+	    OK);
+	assert_int_equal(db_get(db, &find_swapped,
+			     DB_ARGS(DB_TEXT("b"), DB_INT(7)),
+			     DB_INTO(DB_INT_TO(&id))),
+	    ERR_NOT_FOUND);
+}
+
+static void
+test_db__errors_have_kinds(void **state)
+{
+	struct db *db = single(state);
+
+	assert_int_equal(put_pair(db, "a", 1), OK);
+	assert_int_equal(put_pair(db, "a", 2), ERR_CONFLICT);
+	assert_int_equal(
+	    db_exec(db, &child_put, DB_ARGS(DB_INT(99))), ERR_CONFLICT);
+	assert_int_equal(put_pair(db, "b", 1000), ERR_INTERNAL);
+	assert_int_equal(put_pair(db, NULL, 1), ERR_INTERNAL);
+	/* A statement that failed can be used again. */
+	assert_int_equal(put_pair(db, "c", 3), OK);
+}
+
+static void
+test_db__a_transaction_is_all_or_nothing(void **state)
+{
+	struct db *db = single(state);
+
+	assert_int_equal(db_begin(db), OK);
+	assert_true(db_in_transaction(db));
+	assert_int_equal(put_pair(db, "a", 1), OK);
+	db_rollback(db);
+	assert_false(db_in_transaction(db));
+	assert_int_equal(count(*state), 0);
+	assert_int_equal(db_begin(db), OK);
+	assert_int_equal(put_pair(db, "a", 1), OK);
+	assert_int_equal(db_commit(db), OK);
+	assert_int_equal(count(*state), 1);
+}
+
+static void
+test_db__a_turn_commits_once_and_only_at_its_end(void **state)
+{
+	struct ctx loop = open_grouped(*state);
+	uint64_t commits = db_counts.commits;
+
+	for (int i = 0; i < 10; i++) {
+		char name[2] = { (char)('a' + i), 0 };
+
+		assert_int_equal(db_begin(&loop.db), OK);
+		assert_int_equal(put_pair(&loop.db, name, i), OK);
+		if (i % 2)
+			db_rollback(&loop.db);
+		else
+			assert_int_equal(db_commit(&loop.db), OK);
+	}
+	assert_int_equal(count(*state), 0); /* as another connection sees it */
+	assert_int_equal(db_turn_end(&loop.db), OK);
+	assert_int_equal(count(*state), 5);
+	assert_int_equal(db_counts.commits - commits, 1);
+	assert_int_equal(db_turn_end(&loop.db), OK); /* nothing to do */
+	assert_int_equal(db_counts.commits - commits, 1);
+	db_close(&loop.db);
+}
+
+static void
+test_db__a_lost_turn_refuses_the_rest_of_it(void **state)
+{
+	struct ctx loop = open_grouped(*state);
+
+	assert_int_equal(db_begin(&loop.db), OK);
+	assert_int_equal(put_pair(&loop.db, "a", 1), OK);
+	assert_int_equal(db_commit(&loop.db), OK);
+	/* As SQLite does by itself when the disk fails. */
+	assert_int_equal(
+	    sqlite3_exec(loop.db.handle, "ROLLBACK", NULL, NULL, NULL), 0);
+	assert_int_equal(db_begin(&loop.db), ERR_UNAVAILABLE);
+	assert_int_equal(db_turn_end(&loop.db), ERR_UNAVAILABLE);
+	assert_int_equal(count(*state), 0);
+	assert_int_equal(db_begin(&loop.db), OK);
+	assert_int_equal(put_pair(&loop.db, "b", 1), OK);
+	assert_int_equal(db_commit(&loop.db), OK);
+	assert_int_equal(db_turn_end(&loop.db), OK);
+	assert_int_equal(count(*state), 1);
+	db_close(&loop.db);
+}
+
+static void
+test_db__a_full_disk_acknowledges_nothing(void **state)
+{
+	struct db *db = single(state);
+
+	assert_int_equal(db_begin(db), OK);
+	assert_int_equal(put_pair(db, "a", 1), OK);
+	fault_full = true;
+	assert_int_equal(db_commit(db), ERR_UNAVAILABLE);
+	fault_full = false;
+	assert_int_equal(count(*state), 0);
+	assert_int_equal(db_begin(db), OK);
+	assert_int_equal(put_pair(db, "b", 1), OK);
+	assert_int_equal(db_commit(db), OK);
+	assert_int_equal(count(*state), 1);
+}
+
+static int notified;
+
+static void
+note(void)
+{
+	notified++;
+}
+
+static void
+test_db__notifies_after_the_commit_and_not_after_a_rollback(void **state)
+{
+	struct db *db = single(state);
+
+	notified = 0;
+	db->committed = note;
+	assert_int_equal(db_begin(db), OK);
+	assert_int_equal(put_pair(db, "a", 1), OK);
+	db_notify(db);
+	assert_int_equal(notified, 0);
+	db_rollback(db);
+	assert_int_equal(db_begin(db), OK);
+	assert_int_equal(put_pair(db, "a", 1), OK);
+	assert_int_equal(db_commit(db), OK);
+	assert_int_equal(notified, 0);
+	assert_int_equal(db_begin(db), OK);
+	db_notify(db);
+	assert_int_equal(db_commit(db), OK);
+	assert_int_equal(notified, 1);
+}
+
+struct adder {
+	pthread_t thread;
+	const char *path;
+	int64_t from;
+};
+
+static void *
+add_many(void *argument)
+{
+	const struct adder *a = argument;
+	struct db db;
+
+	assert_int_equal(db_open(&db, a->path, DB_SINGLE), OK);
+	for (int64_t i = a->from; i < a->from + 50; i++) {
+		char name[8];
+
+		snprintf(name, sizeof(name), "%d", (int)i);
+		assert_int_equal(db_begin(&db), OK);
+		assert_int_equal(put_pair(&db, name, i), OK);
+		assert_int_equal(db_commit(&db), OK);
+	}
+	db_close(&db);
+	return NULL;
+}
+
+static void
+test_db__writers_wait_for_each_other(void **state)
+{
+	struct adder a[8];
+
+	for (int i = 0; i < 8; i++) {
+		a[i].path = app_of(*state)->settings.db;
+		a[i].from = i * 50;
+		assert_int_equal(
+		    pthread_create(&a[i].thread, NULL, add_many, &a[i]), 0);
+	}
+	for (int i = 0; i < 8; i++)
+		pthread_join(a[i].thread, NULL);
+	assert_int_equal(count(*state), 400);
+}
+
+static void
+test_db__checkpoints_keep_the_log_short(void **state)
+{
+	struct db *db = single(state);
+	const char *path = app_of(*state)->settings.db;
+	char wal[200], bytes[4000] = { 0 };
+	struct stat st;
+
+	snprintf(wal, sizeof(wal), "%s-wal", path);
+	assert_int_equal(put_pair(db, "a", 1), OK);
+	for (int i = 0; i < 3000; i++) {
+		assert_int_equal(db_begin(db), OK);
+		bytes[0] = (char)i;
+		assert_int_equal(
+		    db_exec(db, &set_bytes,
+			DB_ARGS(DB_TEXT("a"), DB_BLOB(bytes, sizeof(bytes)))),
+		    OK);
+		assert_int_equal(db_commit(db), OK);
+		db_checkpoint(path);
+	}
+	assert_int_equal(stat(wal, &st), 0);
+	print_message("the log has %lld KiB after 3000 commits\n",
+	    (long long)st.st_size / 1024);
+	assert_true(st.st_size < 3000 * 4096);
+	assert_int_equal(db_counts.checkpoints_failed, 0);
+}
+
+static void
+test_db__a_backup_is_a_whole_database(void **state)
+{
+	struct db *db = single(state), copy;
+	char path[200];
+	int64_t n = 0;
+	struct db_rows q;
+
+	snprintf(path, sizeof(path), "%s.copy", app_of(*state)->settings.db);
+	assert_int_equal(put_pair(db, "a", 1), OK);
+	assert_int_equal(put_pair(db, "b", 2), OK);
+	assert_int_equal(db_backup(db, path), OK);
+	assert_int_equal(put_pair(db, "c", 3), OK);
+	assert_int_equal(db_backup(db, path), ERR_CONFLICT);
+	assert_int_equal(db_open(&copy, path, DB_SINGLE), OK);
+	q = db_query(&copy, &list, DB_NO_ARGS);
+	while (db_next(&q))
+		n += db_int(&q, 0);
+	assert_int_equal(db_end(&q), OK);
+	assert_int_equal(n, 3);
+	db_close(&copy);
+}
+
+static void
+test_db__what_cannot_be_opened_is_an_error(void **state)
+{
+	struct db db;
+	FILE *f;
+	char path[200];
+
+	assert_int_equal(
+	    db_open(&db, "/nonexistent/x.db", DB_SINGLE), ERR_UNAVAILABLE);
+	snprintf(path, sizeof(path), "%s.bad", app_of(*state)->settings.db);
+	f = fopen(path, "w");
+	for (int i = 0; i < 1000; i++)
+		fputs("not a database ", f);
+	fclose(f);
+	assert_int_equal(db_open(&db, path, DB_SINGLE), ERR_UNAVAILABLE);
+}
+
+static void
+test_db__a_statement_the_schema_does_not_know_is_found_at_start(void **state)
+{
+	struct ctx loop;
+
+	assert_int_equal(sqlite3_exec(single(state)->handle, "DROP TABLE child",
+			     NULL, NULL, NULL),
+	    0);
+	assert_int_equal(
+	    db_open(&loop.db, app_of(*state)->settings.db, DB_GROUPED), OK);
+	assert_int_equal(db_prepare(&loop.db), ERR_INTERNAL);
+	db_close(&loop.db);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(test_db__gives_back_what_was_put),
+		TEST(test_db__null_both_ways),
+		TEST(test_db__parameters_are_numbered_whatever_their_order),
+		TEST(test_db__errors_have_kinds),
+		TEST(test_db__a_transaction_is_all_or_nothing),
+		TEST(test_db__a_turn_commits_once_and_only_at_its_end),
+		TEST(test_db__a_lost_turn_refuses_the_rest_of_it),
+		TEST(test_db__a_full_disk_acknowledges_nothing),
+		TEST(test_db__notifies_after_the_commit_and_not_after_a_rollback),
+		TEST(test_db__writers_wait_for_each_other),
+		TEST(test_db__checkpoints_keep_the_log_short),
+		TEST(test_db__a_backup_is_a_whole_database),
+		TEST(test_db__what_cannot_be_opened_is_an_error),
+		TEST(
+		    test_db__a_statement_the_schema_does_not_know_is_found_at_start),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
