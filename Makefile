@@ -15,7 +15,7 @@ payment  := service invoice payment gateway sandbox manual
 stats    := service entry summary
 
 # Unit tests: tests/shared/test_NAME.c and tests/handlers/SERVICE/test_NAME.c.
-shared_tests  := arena buf clock config db field file idempotency json log loop \
+shared_tests  := arena auth buf clock config db field file idempotency json log loop \
                  migrate outbox page problem reply route service text token
 user_tests    := account session
 email_tests   := message deliver mime
@@ -39,8 +39,10 @@ PACKAGES := gcc make pkg-config libc6-dev libfcgi-dev libjson-c-dev \
             libcmocka-dev python3 python3-pytest python3-aiosmtpd wrk
 LIBS     := fcgi json-c sqlite3 libsodium libcurl
 
-# BUILD=build/asan and the like hold other kinds of the same programs.
+# BUILD=build/asan and the like hold other kinds of the same programs; V=1 shows
+# the commands.
 BUILD    ?= build
+Q        := $(if $(V),,@)
 KIND     := $(notdir $(BUILD))
 CC       := gcc
 CFLAGS   ?= -O2 -g
@@ -60,11 +62,13 @@ CFLAGS   := -O1 -g -fsanitize=thread
 HARDEN   := -fPIE
 LINK     += -fsanitize=thread
 endif
+# Asked when first needed, and once: make deps may have to install them before.
+PKG_CFLAGS = $(eval PKG_CFLAGS := $(shell pkg-config --cflags $(LIBS) cmocka))$(PKG_CFLAGS)
+PKG_LIBS   = $(eval PKG_LIBS := $(shell pkg-config --libs $(LIBS)))$(PKG_LIBS)
 ALL_CFLAGS = -std=gnu11 -D_GNU_SOURCE -I. -include shared/banned.h -MMD -MP \
              -DCOSTER_VERSION='"$(VERSION)"' -pthread \
              $(WARNINGS) $(HARDEN) $(CFLAGS) \
-             $(shell pkg-config --cflags $(LIBS) cmocka 2>/dev/null)
-ALL_LIBS   = $(shell pkg-config --libs $(LIBS))
+             $(PKG_CFLAGS)
 
 PROGRAMS := $(SERVICES:%=$(BUILD)/coster-%)
 LIBRARY  := $(BUILD)/libcoster.a
@@ -72,7 +76,7 @@ SUPPORT  := $(BUILD)/tests/support.a
 UNITS    := $(shared_tests:%=$(BUILD)/tests/shared/test_%) \
             $(foreach s,$(SERVICES),$($(s)_tests:%=$(BUILD)/tests/handlers/$(s)/test_%))
 
-.PHONY: all help deps run units test clean check-headers check-fcgi
+.PHONY: all help deps run units list-units test clean check-headers check-fcgi
 all: $(PROGRAMS)
 
 help:
@@ -90,45 +94,54 @@ deps:
 run: all
 	@BUILD=$(BUILD) exec tests/stack
 
-# libfcgi's request structure, which shared/fcgi.c sets up by itself, is only
-# known to be right in this version.
+# shared/fcgi.c sets up libfcgi's request by members that are not public: they
+# are known to be right in this version.
 check-fcgi:
-	@pkg-config --exact-version=2.4.2 fcgi || pkg-config --atleast-version=2.4.2 fcgi \
-	|| { echo 'libfcgi 2.4.2 or newer is needed: make deps'; exit 1; }
+	@pkg-config --exact-version=2.4.2 fcgi \
+	|| { echo 'libfcgi 2.4.2 is needed: make deps'; exit 1; }
 
 define SERVICE
 $(BUILD)/coster-$(1): $(patsubst %,$(BUILD)/handlers/$(1)/%.o,$($(1))) $(BUILD)/shared/main.o $(LIBRARY)
-	$$(CC) $$(LINK) -o $$@ $$^ $$(ALL_LIBS)
+	@echo '  LD  $$@'
+	$$(Q)$$(CC) $$(LINK) -o $$@ $$^ $$(PKG_LIBS)
 $(BUILD)/handlers/$(1)/service.o: handlers/$(1)/schema.sql
 $($(1)_tests:%=$(BUILD)/tests/handlers/$(1)/test_%): %: %.o $(SUPPORT) $(patsubst %,$(BUILD)/handlers/$(1)/%.o,$($(1))) $(LIBRARY)
-	$$(CC) $$(LINK) -o $$@ $$^ $$(ALL_LIBS) -lcmocka
+	@echo '  LD  $$@'
+	$$(Q)$$(CC) $$(LINK) -o $$@ $$^ $$(PKG_LIBS) -lcmocka
 endef
 $(foreach s,$(SERVICES),$(eval $(call SERVICE,$(s))))
 
 $(BUILD)/tests/shared/test_%: $(BUILD)/tests/shared/test_%.o $(SUPPORT) $(LIBRARY)
-	$(CC) $(LINK) -o $@ $^ $(ALL_LIBS) -lcmocka
+	@echo '  LD  $@'
+	$(Q)$(CC) $(LINK) -o $@ $^ $(PKG_LIBS) -lcmocka
 
 # Before the library: the loopback plays the other services, in place of its
 # client.
 $(SUPPORT): $(BUILD)/tests/loopback.o $(BUILD)/tests/fcgi_client.o $(BUILD)/tests/faults.o
 	@rm -f $@
-	ar rcs $@ $^
+	@echo '  AR  $@'
+	$(Q)ar rcs $@ $^
 
 $(LIBRARY): $(SHARED:%=$(BUILD)/shared/%.o)
 	@rm -f $@
-	ar rcs $@ $^
+	@echo '  AR  $@'
+	$(Q)ar rcs $@ $^
 
 $(BUILD)/shared/service.o: shared/schema.sql
 
 $(BUILD)/%.o: %.c | check-fcgi
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -c -o $@ $<
+	@echo '  CC  $@'
+	$(Q)$(CC) $(ALL_CFLAGS) -c -o $@ $<
 
 check-headers:
 	@for h in shared/*.h handlers/*/*.h; do \
 	  $(CC) $(ALL_CFLAGS) -fsyntax-only -x c $$h || exit 1; done
 
 units: $(UNITS)
+
+list-units:
+	@echo $(UNITS)
 
 test:
 	@tests/run

@@ -3,7 +3,7 @@
 #include <stdint.h>
 
 #define BLOCK_SIZE ((size_t)16 * 1024)
-#define ALIGNMENT (sizeof(max_align_t))
+#define ALIGNMENT (_Alignof(max_align_t))
 
 struct arena_block {
 	struct arena_block *older;
@@ -82,14 +82,15 @@ arena_alloc(struct arena *a, size_t size)
 
 	if (size > SIZE_MAX / 2)
 		abort();
-	size = (size + ALIGNMENT - 1) & ~(ALIGNMENT - 1);
-	a->used += size;
 #ifdef ARENA_MALLOC
+	a->used += size;
 	a->blocks = block_new(size, a->blocks);
 	p = (char *)a->blocks->data;
 	a->next = a->end = p + size;
 	return p;
 #else
+	size = (size + ALIGNMENT - 1) & ~(ALIGNMENT - 1);
+	a->used += size;
 	if ((size_t)(a->end - a->next) < size) {
 		size_t want = size > BLOCK_SIZE ? size : BLOCK_SIZE;
 

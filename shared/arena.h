@@ -35,6 +35,7 @@ void *arena_zalloc(struct arena *a, size_t size);
 /* Moves the first old bytes of p into size bytes; in place where it can. */
 void *arena_grow(struct arena *a, void *p, size_t old, size_t size);
 
+/* Exactly len bytes, whatever they are, and a NUL. */
 char *arena_strndup(struct arena *a, const char *s, size_t len);
 char *arena_strdup(struct arena *a, const char *s);
 char *arena_printf(struct arena *a, const char *fmt, ...)

@@ -36,9 +36,13 @@ set_timeout(int fd, int option, int seconds)
 	setsockopt(fd, SOL_SOCKET, option, &tv, sizeof(tv));
 }
 
+static size_t name_lengths[PARAM__COUNT];
+
 enum err
 fcgi_start(void)
 {
+	for (size_t i = 0; i < PARAM__COUNT; i++)
+		name_lengths[i] = strlen(param_names[i]);
 	return FCGX_Init() == 0 ? OK : ERR_INTERNAL;
 }
 
@@ -171,20 +175,17 @@ conn_free(struct conn *c)
 static void
 read_params(struct req *r, char **envp)
 {
-	static size_t lengths[PARAM__COUNT];
 	size_t next = 0;
 
-	if (lengths[0] == 0)
-		for (size_t i = PARAM__COUNT; i-- > 0;)
-			lengths[i] = strlen(param_names[i]);
 	for (; *envp != NULL; envp++)
 		for (size_t tries = 0; tries < PARAM__COUNT; tries++) {
 			size_t i = (next + tries) % PARAM__COUNT;
+			size_t len = name_lengths[i];
 
-			if (strncmp(*envp, param_names[i], lengths[i]) != 0
-			    || (*envp)[lengths[i]] != '=')
+			if (strncmp(*envp, param_names[i], len) != 0
+			    || (*envp)[len] != '=')
 				continue;
-			r->param[i] = *envp + lengths[i] + 1;
+			r->param[i] = *envp + len + 1;
 			next = i + 1;
 			break;
 		}

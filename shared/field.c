@@ -1,5 +1,6 @@
 #include "shared/field.h"
 
+#include <assert.h>
 #include <inttypes.h>
 
 #include "shared/clock.h"
@@ -7,7 +8,8 @@
 
 #define TEXT_MAX_DEFAULT 200
 #define LIST_MAX_DEFAULT 100
-#define FIELDS_MAX 64
+#define FIELDS_MAX 64 /* bits of what is given */
+#define NAME_SHOWN 100
 
 void
 faults_init(struct faults *f, struct arena *a)
@@ -49,7 +51,7 @@ is_paragraphs(const char *s, size_t len)
 }
 
 /* Strict enough to be safe in a header and useful as a key: RFC 5321's
- * dot-string or UTF-8 (RFC 6531) before the @, a dotted domain behind it. */
+ * dot-string or UTF-8 (RFC 6531) before the @, labels of a domain behind it. */
 static bool
 is_email(const char *s, size_t len)
 {
@@ -67,7 +69,7 @@ is_email(const char *s, size_t len)
 		if (!((unsigned char)*p >= 0x80 || (*p >= '0' && *p <= '9')
 			|| ((*p | 32) >= 'a' && (*p | 32) <= 'z')
 			|| ((*p == '-' || *p == '.') && p > at + 1 && p < end - 1
-			    && p[-1] != '.')))
+			    && p[-1] != '.' && !(*p == '.' && p[-1] == '-'))))
 			return false;
 	return end > at + 1;
 }
@@ -186,6 +188,8 @@ store_null(const struct slot *s)
 		fault(s, "must not be null");
 	else if (s->field->type == FIELD_INT)
 		*(int64_t *)s->to = INT_NONE;
+	else if (s->field->type == FIELD_LIST)
+		*(struct field_list *)s->to = (struct field_list) { 0 };
 	else
 		*(void **)s->to = NULL;
 }
@@ -208,11 +212,16 @@ store_list(const struct slot *s, struct json_object *v)
 	}
 	list->items = arena_zalloc(s->f->arena, n * d->item_size + 1);
 	list->count = n;
-	for (size_t i = 0; i < n; i++)
+	for (size_t i = 0; i < n; i++) {
+		char *item = (char *)list->items + i * d->item_size;
+
+		if (d->item_default != NULL)
+			memcpy(item, d->item_default, d->item_size);
 		read_object(s->f,
 		    arena_printf(s->f->arena, "%s/%zu", s->pointer, i),
 		    json_object_array_get_idx(v, i), d->items, d->item_count,
-		    (char *)list->items + i * d->item_size);
+		    item);
+	}
 }
 
 static void
@@ -272,13 +281,24 @@ find(const struct field *table, size_t count, const char *name)
 	return i;
 }
 
+/* Bytes of a name that are repeated to the client: whole characters. */
+static size_t
+shown(const char *name)
+{
+	size_t len = strnlen(name, NAME_SHOWN);
+
+	while (((unsigned char)name[len] & 0xc0) == 0x80)
+		len--;
+	return len;
+}
+
 /* A JSON pointer's reference token, RFC 6901 section 3, as it stands in a URI
  * fragment: what is not plain is percent-encoded. */
 static const char *
 join_pointer(struct arena *a, const char *base, const char *name)
 {
 	static const char hex[] = "0123456789ABCDEF";
-	size_t len = strnlen(name, 100), n = strlen(base);
+	size_t len = shown(name), n = strlen(base);
 	char *out = arena_alloc(a, n + 1 + len * 3 + 1), *p = out + n;
 
 	memcpy(out, base, n);
@@ -320,6 +340,7 @@ read_object(struct faults *f, const char *base, struct json_object *body,
 {
 	uint64_t given = 0;
 
+	assert(count <= FIELDS_MAX);
 	if (!json_object_is_type(body, json_type_object)) {
 		faults_add(f, base, "must be an object");
 		return;
@@ -345,9 +366,16 @@ void
 field_read_object(struct faults *f, struct json_object *body,
     const struct field *table, size_t count, void *into)
 {
-	if (count > FIELDS_MAX)
-		abort();
 	read_object(f, "#", body, table, count, into);
+}
+
+void
+field_read_array(struct faults *f, struct json_object *body,
+    const struct field *list, struct field_list *into)
+{
+	struct slot s = { .f = f, .field = list, .pointer = "#", .to = into };
+
+	store_json(&s, body);
 }
 
 static void
@@ -391,7 +419,7 @@ read_parameter(struct faults *f, const char *p, size_t len,
 		faults_add(f, "?", "a parameter is not percent-encoded UTF-8");
 		return;
 	}
-	s.pointer = arena_printf(f->arena, "?%.100s", name);
+	s.pointer = arena_printf(f->arena, "?%.*s", (int)shown(name), name);
 	i = find(table, count, name);
 	if (i == count) {
 		fault(&s, "is not known here");
@@ -413,8 +441,7 @@ field_read_query(struct faults *f, const char *query, const struct field *table,
 {
 	uint64_t given = 0;
 
-	if (count > FIELDS_MAX)
-		abort();
+	assert(count <= FIELDS_MAX);
 	while (*query != '\0') {
 		size_t len = strcspn(query, "&");
 

@@ -45,7 +45,7 @@ enum field_format {
 
 enum field_flags {
 	FIELD_REQUIRED = 1,
-	FIELD_NULLABLE = 2, /* null is INT_NONE or NULL */
+	FIELD_NULLABLE = 2, /* null is INT_NONE, NULL, no items; not of a bool */
 };
 
 struct field {
@@ -60,6 +60,7 @@ struct field {
 	const char *const *choices; /* the texts allowed, up to a NULL */
 	const struct field *items;  /* of a list */
 	size_t item_count, item_size;
+	const void *item_default; /* what an item is before; NULL: all zero */
 };
 
 struct field_list {
@@ -105,6 +106,9 @@ void faults_add(struct faults *f, const char *pointer, const char *detail);
  * from the body, or live in the faults' arena. */
 void field_read_object(struct faults *f, struct json_object *body,
     const struct field *table, size_t count, void *into);
+/* A body that is an array: list says what its items are, as of a member. */
+void field_read_array(struct faults *f, struct json_object *body,
+    const struct field *list, struct field_list *into);
 void field_read_query(struct faults *f, const char *query,
     const struct field *table, size_t count, void *into);
 

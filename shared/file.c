@@ -13,16 +13,16 @@ file_read(struct arena *a, const char *path, size_t *len)
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	char *text = NULL;
 	off_t size;
-	ssize_t n;
 
 	if (fd < 0)
 		return NULL;
 	size = lseek(fd, 0, SEEK_END);
 	if (size >= 0 && size <= FILE_SIZE_MAX) {
 		text = arena_alloc(a, (size_t)size + 1);
-		n = pread(fd, text, (size_t)size, 0);
-		*len = n > 0 ? (size_t)n : 0;
-		text[*len] = '\0';
+		text[size] = '\0';
+		*len = (size_t)size;
+		if (pread(fd, text, *len, 0) != size)
+			text = NULL;
 	}
 	close(fd);
 	return text;
@@ -32,15 +32,19 @@ enum err
 file_write(const char *path, const void *p, size_t len, mode_t mode)
 {
 	int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
-	bool good;
+	bool exists = fd < 0 && errno == EEXIST;
 
-	good = fd >= 0 && write(fd, p, len) == (ssize_t)len && fsync(fd) == 0;
-	if (!good)
-		LOG(LOG_ERROR, "cannot write", LOG_TEXT("path", path),
-		    LOG_TEXT("reason", strerror(errno)));
-	if (fd >= 0)
+	if (fd >= 0 && write(fd, p, len) == (ssize_t)len && fsync(fd) == 0) {
 		close(fd);
-	return good ? OK : errno == EEXIST ? ERR_CONFLICT : ERR_UNAVAILABLE;
+		return OK;
+	}
+	LOG(LOG_ERROR, "cannot write", LOG_TEXT("path", path),
+	    LOG_TEXT("reason", strerror(errno)));
+	if (fd >= 0) {
+		close(fd);
+		unlink(path); /* or half of it would stand in the way */
+	}
+	return exists ? ERR_CONFLICT : ERR_UNAVAILABLE;
 }
 
 enum err

@@ -40,8 +40,10 @@ end_transaction(struct req *r, enum err err)
 	return err;
 }
 
+/* overtaken: the other instance has finished the same request meanwhile, and
+ * what this one did is undone. */
 static enum err
-run_once(struct req *r)
+run_once(struct req *r, bool *overtaken)
 {
 	bool slow = r->route->flags & ROUTE_SLOW;
 	enum idempotency what;
@@ -55,9 +57,9 @@ run_once(struct req *r)
 	err = r->route->fn(r);
 	if (err == OK && !db_in_transaction(r->db))
 		err = db_begin(r->db);
-	if (err == OK && (err = idempotency_store(r)) == ERR_CONFLICT) {
-		db_rollback(r->db);
-		return ERR_CONFLICT;
+	if (err == OK) {
+		err = idempotency_store(r);
+		*overtaken = err == ERR_CONFLICT;
 	}
 	err = end_transaction(r, err);
 	if (err)
@@ -65,17 +67,14 @@ run_once(struct req *r)
 	return err;
 }
 
-/* The other instance may finish the same request first: then its reply is
- * found stored on the second try. */
 static enum err
 run_write(struct req *r)
 {
-	enum err err = run_once(r);
+	bool overtaken = false;
+	enum err err = run_once(r, &overtaken);
 
-	if (err == ERR_CONFLICT && r->reply.status != 0
-	    && r->problem_detail == NULL)
-		err = run_once(r);
-	return err;
+	/* Then its reply is stored, and found this time. */
+	return overtaken ? run_once(r, &overtaken) : err;
 }
 
 enum err

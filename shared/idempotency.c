@@ -21,18 +21,23 @@ STMT(idempotency_claim,
     "INSERT INTO idempotency (scope, key, fingerprint, head, expires_at)"
     " VALUES ($1, $2, $3, $4, $5)"
     " ON CONFLICT (scope, key) DO UPDATE SET fingerprint = excluded.fingerprint,"
-    " head = excluded.head, expires_at = excluded.expires_at");
+    " status = NULL, head = excluded.head, body = NULL,"
+    " expires_at = excluded.expires_at"
+    " WHERE idempotency.expires_at <= $6 OR (idempotency.status IS NULL"
+    "  AND idempotency.head = excluded.head AND excluded.head <> '')");
 
 STMT(idempotency_put,
     "INSERT INTO idempotency"
     " (scope, key, fingerprint, status, head, body, expires_at)"
     " VALUES ($1, $2, $3, $4, $5, $6, $7)"
-    " ON CONFLICT (scope, key) DO UPDATE SET status = excluded.status,"
-    " head = excluded.head, body = excluded.body,"
-    " expires_at = excluded.expires_at WHERE idempotency.status IS NULL");
+    " ON CONFLICT (scope, key) DO UPDATE SET fingerprint = excluded.fingerprint,"
+    " status = excluded.status, head = excluded.head, body = excluded.body,"
+    " expires_at = excluded.expires_at"
+    " WHERE idempotency.status IS NULL OR idempotency.expires_at <= $8");
 
 STMT(idempotency_drop,
-    "DELETE FROM idempotency WHERE scope = $1 AND key = $2 AND status IS NULL");
+    "DELETE FROM idempotency WHERE scope = $1 AND key = $2 AND status IS NULL"
+    " AND head = $3");
 
 STMT(idempotency_expire,
     "DELETE FROM idempotency WHERE (scope, key) IN"
@@ -63,13 +68,17 @@ scope_of(const struct req *r)
 	    r->param[PARAM_METHOD], r->param[PARAM_PATH]);
 }
 
+/* Keyed, with a secret that is not in the database: a body may hold a
+ * password, which a plain hash would let somebody guess. */
 static const char *
 fingerprint_of(const struct req *r)
 {
+	const char *key = r->ctx->app->key;
 	unsigned char hash[16];
 
 	crypto_generichash(hash, sizeof(hash), (const unsigned char *)r->body,
-	    r->body_len, NULL, 0);
+	    r->body_len, (const unsigned char *)key,
+	    strnlen(key, crypto_generichash_KEYBYTES_MAX));
 	return base64url_encode(r->arena, hash, sizeof(hash));
 }
 
@@ -128,22 +137,26 @@ start_request(struct req *r, enum idempotency *what)
 static enum err
 claim(struct req *r, const char *scope, const char *key)
 {
-	bool own = !db_in_transaction(r->db);
+	int64_t now = clock_ms();
+	bool ours;
 	enum err err;
 
-	if (own && (err = db_begin(r->db)))
+	if ((err = db_begin(r->db)))
 		return err;
 	err = db_exec(r->db, &idempotency_claim,
 	    DB_ARGS(DB_TEXT(scope), DB_TEXT(key), DB_TEXT(fingerprint_of(r)),
 		DB_TEXT(r->param[PARAM_REQUEST_ID]),
-		DB_INT(clock_ms() + KEEP_CLAIM)));
-	if (!own)
-		return err;
+		DB_INT(now + KEEP_CLAIM), DB_INT(now)));
 	if (err) {
 		db_rollback(r->db);
 		return err;
 	}
-	return db_commit(r->db);
+	ours = db_changes(r->db) > 0;
+	if ((err = db_commit(r->db)) || ours)
+		return err;
+	r->retry_after = 1;
+	return req_fail_as(r, ERR_CONFLICT, "request-in-progress",
+	    "the first request with this Idempotency-Key still runs");
 }
 
 static enum err
@@ -165,13 +178,8 @@ start_key(struct req *r, enum idempotency *what)
 	if (strcmp(s.fingerprint, fingerprint_of(r)) != 0)
 		return req_fail_as(r, ERR_INVALID, "idempotency-key-reused",
 		    "this Idempotency-Key came with another body before");
-	if (s.status == INT_NONE) {
-		if (strcmp(s.head, r->param[PARAM_REQUEST_ID]) == 0)
-			return claim(r, scope, key);
-		r->retry_after = 1;
-		return req_fail_as(r, ERR_CONFLICT, "request-in-progress",
-		    "the first request with this Idempotency-Key still runs");
-	}
+	if (s.status == INT_NONE)
+		return claim(r, scope, key);
 	replay(r, &s);
 	reply_field(r, "Idempotent-Replayed", "true");
 	*what = IDEMPOTENCY_REPLAYED;
@@ -197,11 +205,12 @@ put(struct req *r, const char *scope, const char *key, const char *fingerprint,
     int64_t keep)
 {
 	const struct reply *reply = &r->reply;
+	int64_t now = clock_ms();
 	enum err err = db_exec(r->db, &idempotency_put,
 	    DB_ARGS(DB_TEXT(scope), DB_TEXT(key), DB_TEXT(fingerprint),
 		DB_INT(reply->status), DB_TEXT(reply->fields.data),
 		DB_BLOB(reply->body.data, reply->body.len),
-		DB_INT(clock_ms() + keep)));
+		DB_INT(now + keep), DB_INT(now)));
 
 	if (err == OK && db_changes(r->db) == 0)
 		return ERR_CONFLICT;
@@ -233,7 +242,10 @@ idempotency_forget(struct req *r)
 	    || db_begin(r->db))
 		return;
 	err = db_exec(r->db, &idempotency_drop,
-	    DB_ARGS(DB_TEXT(scope_of(r)), DB_TEXT(key_of(r))));
+	    DB_ARGS(DB_TEXT(scope_of(r)), DB_TEXT(key_of(r)),
+		DB_TEXT(r->param[PARAM_REQUEST_ID])));
+	if (err)
+		db_rollback(r->db);
 	if (err || db_commit(r->db))
 		LOG(LOG_WARN, "a key stays claimed for a minute",
 		    LOG_TEXT("request", r->param[PARAM_TRACE]));

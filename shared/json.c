@@ -39,13 +39,19 @@ take(struct scan *s, char c)
 }
 
 static bool
+fail_value(struct scan *s)
+{
+	return fail(s, "a value is neither object, array, string, "
+		       "number, true, false nor null");
+}
+
+static bool
 take_word(struct scan *s, const char *word)
 {
 	size_t n = strlen(word);
 
 	if ((size_t)(s->end - s->p) < n || memcmp(s->p, word, n) != 0)
-		return fail(s, "a value is neither object, array, string, "
-			       "number, true, false nor null");
+		return fail_value(s);
 	s->p += n;
 	return true;
 }
@@ -143,7 +149,7 @@ scan_number(struct scan *s)
 	take(s, '-');
 	digits = s->p;
 	if (skip_digits(s) == 0)
-		return take_word(s, "a digit"); /* words the refusal */
+		return fail_value(s);
 	if (*digits == '0' && s->p - digits > 1)
 		return fail(s, "a number has a leading zero");
 	for (const unsigned char *p = digits; p < s->p; p++)

@@ -7,8 +7,9 @@
  * into much memory. json_parse() checks the text first, so what json-c builds
  * is exactly what was written, and bounded.
  *
- * The writer needs no state: a comma is due unless the buffer ends in an
- * opening bracket, and no value can end in one.
+ * The writer needs no state: a comma is due unless the buffer is empty or ends
+ * in an opening bracket or, between the texts of x-ndjson, in a newline; no
+ * value can end in one of these.
  *
  *     json_open(b, NULL, '{');
  *     json_int(b, "id", 7);

@@ -7,7 +7,7 @@
 #include "shared/log.h"
 
 #define LEASE (30 * CLOCK_SECOND)
-#define TRIES_MAX 40 /* at the ceiling: two days and more */
+#define TRIES_MAX 100 /* most at the ceiling: two to three days */
 #define BACKOFF_FIRST (CLOCK_SECOND / 2)
 #define BACKOFF_CEILING CLOCK_HOUR
 #define POLL (2 * CLOCK_SECOND) /* for what a dead instance left behind */
@@ -23,20 +23,22 @@ STMT(outbox_lease,
     "  AND (o.leased_until IS NULL OR o.leased_until <= $2)"
     "  AND NOT EXISTS (SELECT 1 FROM outbox older WHERE older.dead_at IS NULL"
     "   AND older.subject = o.subject AND older.id < o.id)"
-    "  ORDER BY o.due_at LIMIT 1)"
+    "  ORDER BY o.due_at, o.id LIMIT 1)"
     " RETURNING id, method, path, body, key, attempts");
 
-STMT(outbox_delivered, "DELETE FROM outbox WHERE id = $1");
+/* By its key: when the lease ran out, the id may be another message's. */
+STMT(outbox_delivered, "DELETE FROM outbox WHERE id = $1 AND key = $2");
 
 STMT(outbox_again,
-    "UPDATE outbox SET leased_until = NULL, due_at = $2, last_error = $3"
-    " WHERE id = $1");
+    "UPDATE outbox SET leased_until = NULL, due_at = $3, last_error = $4"
+    " WHERE id = $1 AND key = $2");
 
 STMT(outbox_dead,
-    "UPDATE outbox SET leased_until = NULL, dead_at = $2, last_error = $3"
-    " WHERE id = $1");
+    "UPDATE outbox SET leased_until = NULL, dead_at = $3, last_error = $4"
+    " WHERE id = $1 AND key = $2");
 
-STMT(outbox_next, "SELECT min(due_at) FROM outbox WHERE dead_at IS NULL");
+STMT(outbox_next,
+    "SELECT min(due_at) FROM outbox WHERE dead_at IS NULL AND due_at > $1");
 
 enum err
 outbox_put(struct db *db, const struct outbox_message *m)
@@ -86,6 +88,15 @@ backoff(int64_t attempts)
 	return wait / 2 + (int64_t)randombytes_uniform((uint32_t)wait / 2 + 1);
 }
 
+/* Deleting what is not there has come true. */
+static bool
+is_delivered(const struct message *m, int status)
+{
+	return (status >= 200 && status < 300)
+	    || ((status == 404 || status == 410)
+		&& strcmp(m->method, "DELETE") == 0);
+}
+
 /* A refusal that trying again will not change. */
 static bool
 is_final(int status)
@@ -101,21 +112,19 @@ settle(struct db *db, const struct message *m, enum err sent, int status)
 	const char *why = arena_printf(db->arena,
 	    sent ? "not reachable" : "status %d", status);
 
-	if (!sent && status >= 200 && status < 300)
-		return db_exec(db, &outbox_delivered, DB_ARGS(DB_INT(m->id)));
-	/* Deleting what is not there has come true. */
-	if (!sent && (status == 404 || status == 410)
-	    && strcmp(m->method, "DELETE") == 0)
-		return db_exec(db, &outbox_delivered, DB_ARGS(DB_INT(m->id)));
+	if (!sent && is_delivered(m, status))
+		return db_exec(db, &outbox_delivered,
+		    DB_ARGS(DB_INT(m->id), DB_TEXT(m->key)));
 	if (m->attempts >= TRIES_MAX || (!sent && is_final(status))) {
 		LOG(LOG_ERROR, "message given up", LOG_INT("message", m->id),
 		    LOG_TEXT("path", m->path), LOG_TEXT("reason", why));
 		return db_exec(db, &outbox_dead,
-		    DB_ARGS(DB_INT(m->id), DB_INT(now), DB_TEXT(why)));
+		    DB_ARGS(DB_INT(m->id), DB_TEXT(m->key), DB_INT(now),
+			DB_TEXT(why)));
 	}
 	return db_exec(db, &outbox_again,
-	    DB_ARGS(DB_INT(m->id), DB_INT(now + backoff(m->attempts)),
-		DB_TEXT(why)));
+	    DB_ARGS(DB_INT(m->id), DB_TEXT(m->key),
+		DB_INT(now + backoff(m->attempts)), DB_TEXT(why)));
 }
 
 static enum err
@@ -142,19 +151,30 @@ deliver(struct ctx *ctx)
 	return db_commit(&ctx->db);
 }
 
+/* Until the first message that is due after a time; POLL at most. */
+static int64_t
+wait_for_next(struct db *db, int64_t after, int64_t now)
+{
+	int64_t next;
+
+	if (db_get(db, &outbox_next, DB_ARGS(DB_INT(after)),
+		DB_INTO(DB_INT_TO(&next)))
+	    || next == INT_NONE || next - now > POLL)
+		return POLL;
+	return next - now;
+}
+
 int64_t
 outbox_run(struct ctx *ctx)
 {
-	int64_t next, wait;
-	enum err err;
-
+	int64_t now = clock_ms();
 	/* One look costs no lock when there is nothing to do. */
-	err = db_get(&ctx->db, &outbox_next, DB_NO_ARGS,
-	    DB_INTO(DB_INT_TO(&next)));
-	if (err || next == INT_NONE)
-		return POLL;
-	if (next <= clock_ms() && deliver(ctx) == OK)
+	int64_t wait = wait_for_next(&ctx->db, 0, now);
+
+	if (wait > 0)
+		return wait;
+	if (deliver(ctx) == OK)
 		return 0;
-	wait = next - clock_ms();
-	return wait < 100 ? 100 : wait < POLL ? wait : POLL;
+	/* What is due waits for an older one, or another instance sends it. */
+	return wait_for_next(&ctx->db, now, now);
 }

@@ -51,7 +51,17 @@ page_take(struct req *r, struct page *page, int64_t id, const char *key)
 	return true;
 }
 
-/* The query as it came, less its cursor. */
+static void
+put_in_uri(struct buf *b, char c)
+{
+	if (c > ' ' && c < 0x7f && strchr("\"<>\\^`{|}", c) == NULL)
+		buf_addc(b, c);
+	else
+		buf_addf(b, "%%%02X", (unsigned char)c);
+}
+
+/* The query as it came, less its cursor, and with what has no place in a URI
+ * (RFC 3986 section 3.4) percent-encoded: it goes between angle brackets. */
 static const char *
 query_without_cursor(struct req *r)
 {
@@ -63,7 +73,8 @@ query_without_cursor(struct req *r)
 		size_t len = strcspn(q, "&");
 
 		if (len > 0 && strncmp(q, "cursor=", 7) != 0) {
-			buf_add(&b, q, len);
+			for (size_t i = 0; i < len; i++)
+				put_in_uri(&b, q[i]);
 			buf_addc(&b, '&');
 		}
 		q += len + (q[len] == '&');

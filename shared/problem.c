@@ -110,6 +110,7 @@ problem_reply(struct req *r, enum err err)
 	struct buf *b = reply_type(r, problems[err].status,
 	    "application/problem+json");
 
+	r->reply.cache_control = "no-store"; /* the endpoint may have had others */
 	put_fields(r, err);
 	json_open(b, NULL, '{');
 	json_text(b, "type",

@@ -127,6 +127,7 @@ send_body(struct req *r)
 {
 	struct reply *reply = &r->reply;
 	struct buf head;
+	char last;
 
 	if (!reply->started) {
 		buf_init(&head, r->arena);
@@ -136,20 +137,27 @@ send_body(struct req *r)
 		if (!reply->sink->write(reply->sink, head.data, head.len))
 			reply->lost = true;
 	}
-	if (!reply->lost
+	/* The last byte stays: by it the JSON writer knows a comma is due. */
+	last = reply->body.data[--reply->body.len];
+	if (!reply->lost && strcmp(r->param[PARAM_METHOD], "HEAD") != 0
 	    && !reply->sink->write(
 		reply->sink, reply->body.data, reply->body.len))
 		reply->lost = true;
 	buf_clear(&reply->body);
+	buf_addc(&reply->body, last);
 	return reply->lost ? ERR_UNAVAILABLE : OK;
 }
 
 enum err
 reply_flush(struct req *r)
 {
-	if (r->reply.body.len < FLUSH_SIZE || r->reply.sink == NULL
-	    || strcmp(r->param[PARAM_METHOD], "HEAD") == 0)
+	if (r->reply.body.len < FLUSH_SIZE || r->reply.sink == NULL)
 		return OK;
+	if (strcmp(r->param[PARAM_METHOD], "HEAD") == 0) {
+		r->reply.cut = true;
+		buf_clear(&r->reply.body);
+		return OK;
+	}
 	return send_body(r);
 }
 
@@ -171,7 +179,7 @@ reply_finish(struct req *r, struct buf *head)
 		buf_clear(&reply->body);
 	}
 	put_head(r, head);
-	if (reply->status != 204 && reply->status != 304) {
+	if (reply->status != 204 && reply->status != 304 && !reply->cut) {
 		buf_adds(head, "Content-Length: ");
 		buf_addint(head, (int64_t)reply->body.len);
 		buf_adds(head, "\r\n");

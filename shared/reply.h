@@ -31,6 +31,7 @@ struct reply {
 	int64_t version; /* of the object, its ETag; INT_NONE without */
 	struct sink *sink;
 	bool started; /* the head has gone to the sink */
+	bool cut;     /* the body was too long to keep, for HEAD */
 	bool lost;    /* the client is gone */
 };
 

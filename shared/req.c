@@ -140,14 +140,71 @@ req_if_match(struct req *r, int64_t version)
 	    "it has changed: it is at version %lld now", (long long)version);
 }
 
-bool
-req_accepts(const struct req *r, const char *type)
+/* The q of a media range's parameters; 1 without one. */
+static double
+weight(const char *parameters, size_t len)
+{
+	for (size_t i = 1; i + 1 < len; i++)
+		if ((parameters[i] | 32) == 'q' && parameters[i + 1] == '='
+		    && strchr("; \t", parameters[i - 1]) != NULL)
+			return strtod(parameters + i + 2, NULL);
+	return 1;
+}
+
+/* How exactly a media range names the type: 3 whole, 2 its first half, 1 as
+ * anything, 0 not at all. */
+static int
+match_range(const char *range, size_t len, const char *type)
+{
+	size_t half = strcspn(type, "/") + 1;
+
+	if (len == strlen(type) && strncasecmp(range, type, len) == 0)
+		return 3;
+	if (len == half + 1 && range[half] == '*'
+	    && strncasecmp(range, type, half) == 0)
+		return 2;
+	return len == 3 && strncmp(range, "*/*", 3) == 0;
+}
+
+/* How much Accept likes a type, 0 to 1: what names it most exactly counts. */
+static double
+quality(const char *accept, const char *type)
+{
+	double q = 0;
+	int best = 0;
+
+	while (*(accept += strspn(accept, ", \t")) != '\0') {
+		size_t len = strcspn(accept, ","),
+		       name = strcspn(accept, ";, \t");
+		int match = match_range(accept, name, type);
+
+		if (match > best) {
+			best = match;
+			q = weight(accept + name, len - name);
+		}
+		accept += len;
+	}
+	return q;
+}
+
+int
+req_accepts(const struct req *r, const char *const *types)
 {
 	const char *accept = r->param[PARAM_ACCEPT];
-	const char *wanted = strstr(accept, type);
-	const char *json = strstr(accept, "application/json");
+	double best = 0;
+	int which = -1;
 
-	return wanted != NULL && (json == NULL || wanted < json);
+	if (*accept == '\0')
+		return 0;
+	for (int i = 0; types[i] != NULL; i++) {
+		double q = quality(accept, types[i]);
+
+		if (q > best) {
+			best = q;
+			which = i;
+		}
+	}
+	return which;
 }
 
 enum err

@@ -113,8 +113,10 @@ MUST_USE enum err req_query(
 /* ERR_PRECONDITION when If-Match is there and does not name this version. */
 MUST_USE enum err req_if_match(struct req *r, int64_t version);
 
-/* Does Accept prefer this type to application/json? */
-bool req_accepts(const struct req *r, const char *type);
+/* Which of the types, up to a NULL, Accept likes best (RFC 9110 section
+ * 12.5.1), the first of equals; -1 when it allows none of them, which is
+ * ERR_NOT_ACCEPTABLE. */
+int req_accepts(const struct req *r, const char *const *types);
 
 /* The loop must not wait: ERR_DEFER there, which has the request run again on
  * a worker thread; OK on one. */

@@ -71,7 +71,8 @@ compile(struct compiled *c, const struct route *route)
 		if (*s->text != '{')
 			continue;
 		for (size_t v = 0; v < ARRAY_LEN(variables); v++)
-			if (strncmp(s->text, variables[v].name, s->len) == 0)
+			if (strlen(variables[v].name) == s->len
+			    && strncmp(s->text, variables[v].name, s->len) == 0)
 				s->kind = variables[v].kind;
 		if (s->kind == LITERAL)
 			return false;
@@ -142,6 +143,9 @@ match_path(const struct path *want, const struct path *have,
 {
 	if (want->count != have->count)
 		return false;
+	/* What another pattern took before it did not fit. */
+	m->uid = m->id = 0;
+	m->word = NULL;
 	for (size_t i = 0; i < want->count; i++)
 		if (!match_segment(&want->segment[i], &have->segment[i], m))
 			return false;

@@ -27,7 +27,7 @@ static const struct setting common_settings[] = {
 	SETTING(struct app_settings, jwks_file, "COSTER_JWKS_FILE",
 	    "/etc/coster/jwks.json", "public keys of the tokens"),
 	SETTING(struct app_settings, internal_socket, "COSTER_INTERNAL_SOCKET",
-	    "/run/coster/internal.sock", "nginx's socket between services"),
+	    "/run/coster/internal/nginx.sock", "nginx's socket between services"),
 	SETTING(struct app_settings, public_url, "COSTER_PUBLIC_URL",
 	    "https://localhost", "the shop's address; issuer of the tokens"),
 	SETTING(struct app_settings, instance, "COSTER_INSTANCE", "1",

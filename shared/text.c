@@ -72,6 +72,28 @@ text_percent_decode(struct arena *a, const char *s, size_t len)
 	return text_length(out, (size_t)(p - out)) < 0 ? NULL : out;
 }
 
+char *
+text_percent_encode(struct arena *a, const char *s)
+{
+	static const char hex[] = "0123456789ABCDEF";
+	char *out = arena_alloc(a, strlen(s) * 3 + 1), *p = out;
+
+	for (; *s != '\0'; s++) {
+		unsigned char c = (unsigned char)*s, letter = c | 32;
+
+		if ((letter >= 'a' && letter <= 'z') || (c >= '0' && c <= '9')
+		    || strchr("-._~", c) != NULL) {
+			*p++ = *s;
+		} else {
+			*p++ = '%';
+			*p++ = hex[c >> 4];
+			*p++ = hex[c & 15];
+		}
+	}
+	*p = '\0';
+	return out;
+}
+
 bool
 text_to_int(const char *s, size_t len, int64_t *out)
 {

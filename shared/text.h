@@ -20,6 +20,10 @@ int64_t text_length(const char *s, size_t len);
  * not UTF-8 inside, or hides a NUL. */
 char *text_percent_decode(struct arena *a, const char *s, size_t len);
 
+/* Encodes what is not a letter, a digit or one of -._~ (RFC 3986 section 2.3):
+ * a value for a query; arena. */
+char *text_percent_encode(struct arena *a, const char *s);
+
 /* A whole decimal number without sign, blanks or leading zeros. */
 bool text_to_int(const char *s, size_t len, int64_t *out);
 

@@ -278,6 +278,8 @@ token_keygen(const char *dir)
 		const char *text = token_jwks(&a, &keys);
 
 		err = file_replace(&a, set, text, strlen(text), 0644);
+		if (err)
+			unlink(private); /* nobody could verify with it */
 	}
 out:
 	sodium_memzero(secret, sizeof(secret));

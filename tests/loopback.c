@@ -163,8 +163,8 @@ loopback_teardown(void **state)
 	return left;
 }
 
-static const char *
-bearer(struct t *t, struct as who)
+const char *
+bearer_of(struct t *t, struct as who)
 {
 	struct token_claims claims = { .sub = who.uid,
 		.role = who.role,
@@ -193,7 +193,7 @@ fill(struct t *t, struct req *r, const struct call *c)
 	r->param[PARAM_REMOTE_ADDR] = "192.0.2.1";
 	r->param[PARAM_TRACE] = "test";
 	if (c->who.role == ROLE_CUSTOMER || c->who.role == ROLE_ADMIN)
-		r->param[PARAM_AUTHORIZATION] = bearer(t, c->who);
+		r->param[PARAM_AUTHORIZATION] = bearer_of(t, c->who);
 	if (c->body != NULL) {
 		r->param[PARAM_CONTENT_TYPE] = "application/json";
 		r->body = c->body;

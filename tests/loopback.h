@@ -60,6 +60,9 @@ struct call {
 };
 struct reply_seen call_with(struct t *t, const struct call *c);
 
+/* The Authorization of a user, good for 900 seconds from now. */
+const char *bearer_of(struct t *t, struct as who);
+
 /* The next request to another service must be this one (fnmatch(3) pattern for
  * method and path, such as "GET /products/?ids=*") and is answered so; a status
  * of 0 is a service that cannot be reached. What is left over fails the test

@@ -181,7 +181,9 @@ post_product(struct req *r)
 static enum err
 get_product(struct req *r)
 {
-	r->reply.cache_control = "public, max-age=5";
+	/* What an administrator sees may be hidden from all others. */
+	if (r->caller.role != ROLE_ADMIN)
+		r->reply.cache_control = "public, max-age=5";
 	return reply_product(r, 200, r->id);
 }
 
