@@ -7,22 +7,24 @@ SERVICES := user email product cart payment stats
 SHARED   := arena auth buf client clock config db fcgi field file handle \
             idempotency jobs json log loop migrate outbox page pool problem \
             reply req route service text token
-user     := service account session
-email    := service message deliver mime transport
+user     := service account session password command
+email    := service message cap recipient template deliver mime transport smtp \
+            maildir
 product  := service product catalog reservation
-cart     := service cart checkout
-payment  := service invoice payment gateway sandbox manual
-stats    := service entry summary
+cart     := service cart offer checkout steps
+payment  := service invoice status payment refund transfer notice gateway \
+            sandbox manual
+stats    := service entry list summary
 
 # Unit tests: tests/shared/test_NAME.c and tests/handlers/SERVICE/test_NAME.c.
 shared_tests  := arena auth buf clock config db field file idempotency json log loop \
                  migrate outbox page problem reply route service text token
-user_tests    := account session
+user_tests    := account session command
 email_tests   := message deliver mime
 product_tests := product catalog reservation
 cart_tests    := cart checkout
 payment_tests := invoice payment
-stats_tests   := entry summary
+stats_tests   := entry list summary
 
 # What Debian packages give, and what each is for.
 #   libfcgi-dev            reads FastCGI requests
@@ -136,7 +138,7 @@ $(BUILD)/%.o: %.c | check-fcgi
 
 check-headers:
 	@for h in shared/*.h handlers/*/*.h; do \
-	  $(CC) $(ALL_CFLAGS) -fsyntax-only -x c $$h || exit 1; done
+	  $(CC) $(filter-out -MMD -MP,$(ALL_CFLAGS)) -fsyntax-only -x c $$h || exit 1; done
 
 units: $(UNITS)
 

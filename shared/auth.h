@@ -13,7 +13,8 @@
 /* Did this come from our nginx? ERR_FORBIDDEN else; look at nothing before. */
 MUST_USE enum err auth_origin(struct req *r);
 
-/* Fills r->caller; ERR_UNAUTHENTICATED for a token that is not good. */
+/* Fills r->caller; ERR_UNAUTHENTICATED for a token that is not good, but on a
+ * route that anyone may call to get a new one. */
 MUST_USE enum err auth_caller(struct req *r);
 
 /* May the caller call r->route? ERR_UNAUTHENTICATED, ERR_FORBIDDEN, or

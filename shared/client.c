@@ -99,8 +99,11 @@ client_call(struct client *c, struct arena *a, const struct client_call *call,
 		why = NULL;
 	if (why == NULL)
 		return OK;
+	/* Without the query: an address may stand there. */
 	LOG(LOG_WARN, "call failed", LOG_TEXT("method", call->method),
-	    LOG_TEXT("path", call->path), LOG_INT("status", status),
+	    LOG_TEXT("path",
+		arena_strndup(a, call->path, strcspn(call->path, "?"))),
+	    LOG_INT("status", status),
 	    LOG_TEXT("reason", why),
 	    LOG_TEXT("request", call->trace != NULL ? call->trace : "-"));
 	return ERR_UNAVAILABLE;

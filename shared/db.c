@@ -16,6 +16,7 @@ extern const struct stmt __start_coster_stmt[] __attribute__((weak));
 extern const struct stmt __stop_coster_stmt[] __attribute__((weak));
 
 STMT(stmt_begin, "BEGIN IMMEDIATE");
+STMT(stmt_begin_read, "BEGIN");
 STMT(stmt_commit, "COMMIT");
 STMT(stmt_rollback, "ROLLBACK");
 STMT(stmt_savepoint, "SAVEPOINT request");
@@ -73,6 +74,19 @@ note_wal_pages(void *unused, sqlite3 *h, const char *schema, int pages)
 	return SQLITE_OK;
 }
 
+/* SQLite asks no busy handler when two instances make the same new database. */
+static enum err
+use_wal(sqlite3 *h)
+{
+	int rc, tries = 0;
+
+	do
+		rc = sqlite3_exec(
+		    h, "PRAGMA journal_mode = WAL", NULL, NULL, NULL);
+	while ((rc & 0xff) == SQLITE_BUSY && wait_busy(NULL, tries++));
+	return rc == SQLITE_OK ? OK : ERR_UNAVAILABLE;
+}
+
 static enum err
 set_up(sqlite3 *h)
 {
@@ -91,8 +105,8 @@ set_up(sqlite3 *h)
 	sqlite3_busy_handler(h, wait_busy, NULL);
 	sqlite3_extended_result_codes(h, 1);
 	sqlite3_db_config(h, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
-	if (sqlite3_exec(h,
-		"PRAGMA journal_mode = WAL;"
+	if (use_wal(h)
+	    || sqlite3_exec(h,
 		"PRAGMA synchronous = FULL;"
 		"PRAGMA foreign_keys = ON;"
 		"PRAGMA trusted_schema = OFF;"
@@ -100,7 +114,7 @@ set_up(sqlite3 *h)
 		"PRAGMA wal_autocheckpoint = 0;"
 		"PRAGMA journal_size_limit = 67108864",
 		NULL, NULL, NULL)
-	    != SQLITE_OK)
+		!= SQLITE_OK)
 		return ERR_UNAVAILABLE;
 	sqlite3_wal_hook(h, note_wal_pages, NULL);
 	return OK;
@@ -322,12 +336,29 @@ db_in_transaction(const struct db *db)
 	return db->kind == DB_GROUPED ? db->nested : db->open;
 }
 
+void
+db_turn_start(struct db *db)
+{
+	assert(!db->open && !db->reading);
+	db->reading = db_exec(db, &stmt_begin_read, DB_NO_ARGS) == OK;
+}
+
+/* A snapshot cannot become a write: whoever wrote meanwhile would be lost. */
+static void
+end_reading(struct db *db)
+{
+	if (db->reading && !sqlite3_get_autocommit(db->handle))
+		(void)!db_exec(db, &stmt_commit, DB_NO_ARGS);
+	db->reading = false;
+}
+
 enum err
 db_begin(struct db *db)
 {
 	enum err err;
 
 	assert(!db_in_transaction(db));
+	end_reading(db);
 	/* SAVEPOINT would quietly begin where the turn was rolled back. */
 	if (db->open && sqlite3_get_autocommit(db->handle))
 		db->broken = true;
@@ -402,6 +433,7 @@ db_rollback(struct db *db)
 enum err
 db_turn_end(struct db *db)
 {
+	end_reading(db);
 	if (!db->open)
 		return OK;
 	if (!db->broken)
@@ -426,6 +458,7 @@ db_checkpoint(const char *path)
 	int mode = pages >= RESTART_PAGES ? SQLITE_CHECKPOINT_RESTART
 					  : SQLITE_CHECKPOINT_PASSIVE;
 	sqlite3 *h;
+	int rc;
 
 	if (pages < CHECKPOINT_PAGES)
 		return;
@@ -433,7 +466,9 @@ db_checkpoint(const char *path)
 		db_counts.checkpoints_failed++;
 		return;
 	}
-	if (sqlite3_wal_checkpoint_v2(h, NULL, mode, NULL, NULL) == SQLITE_OK) {
+	rc = sqlite3_wal_checkpoint_v2(h, NULL, mode, NULL, NULL);
+	/* Busy: another instance is at it. The next commit counts anew. */
+	if (rc == SQLITE_OK || (rc & 0xff) == SQLITE_BUSY) {
 		db_counts.wal_pages = 0;
 	} else {
 		db_counts.checkpoints_failed++;

@@ -262,7 +262,12 @@ conn_send(struct conn *c, struct req *r)
 	if (c->streaming)
 		set_timeout(c->fd, SO_SNDTIMEO, SEND_TIMEOUT_S);
 	c->streaming = false;
-	/* Drops the streams without their writing anything of their own. */
-	FCGX_Free(&c->fcgx, 0);
 	return good && c->fcgx.keepConnection;
+}
+
+/* Drops the streams without their writing anything of their own. */
+void
+conn_done(struct conn *c)
+{
+	FCGX_Free(&c->fcgx, 0);
 }

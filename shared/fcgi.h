@@ -26,7 +26,7 @@ void conn_free(struct conn *c);
 int conn_fd(const struct conn *c);
 
 /* Reads one request whole into r, initialised. What it borrows from the
- * connection lives until conn_send(). ERR_UNAVAILABLE when the peer is gone,
+ * connection lives until conn_done(). ERR_UNAVAILABLE when the peer is gone,
  * stalls or does not speak FastCGI: free the connection. */
 MUST_USE enum err conn_read(struct conn *c, struct req *r);
 
@@ -34,8 +34,11 @@ MUST_USE enum err conn_read(struct conn *c, struct req *r);
  * the body, which is borrowed, from its first reading. */
 void conn_reread(struct conn *c, struct req *r, const char *body, size_t len);
 
-/* Sends the reply and forgets the request. False when the connection is to be
- * freed: it broke, or nginx does not want it kept. */
+/* Sends the reply. False when the connection is to be freed: it broke, or nginx
+ * does not want it kept. */
 bool conn_send(struct conn *c, struct req *r);
+
+/* Forgets the request; the connection is ready for the next. */
+void conn_done(struct conn *c);
 
 #endif

@@ -15,8 +15,8 @@
 /* The text of a file up to FILE_SIZE_MAX bytes, or NULL; arena. */
 char *file_read(struct arena *a, const char *path, size_t *len);
 
-/* Makes a new file, on disk when it returns. Refuses one that exists; the log
- * says so. */
+/* Makes a new file, its bytes on disk when it returns, or none at all.
+ * ERR_CONFLICT for one that exists; the log says so. */
 MUST_USE enum err file_write(
     const char *path, const void *p, size_t len, mode_t mode);
 

@@ -102,7 +102,9 @@ handle(struct req *r)
 	if (on_loop && err == ERR_DEFER)
 		return ERR_DEFER;
 out:
-	if (err && !r->reply.started)
+	if (err && r->reply.started)
+		r->reply.lost = true; /* what is cut short must not look whole */
+	else if (err)
 		problem_reply(r, err);
 	return OK;
 }

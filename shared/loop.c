@@ -31,7 +31,7 @@ struct loop {
 	struct ctx ctx;
 	struct pool *pool;
 	int epoll, listen, signals;
-	bool stopping;
+	_Atomic bool stopping;
 	struct held held[TURN_EVENTS];
 	size_t held_count;
 	/* Connections by descriptor: the pool's threads drop theirs too. */
@@ -98,7 +98,7 @@ came_back(struct conn *c, bool good, void *arg)
 {
 	struct loop *l = arg;
 
-	if (!good || !watch(l, conn_fd(c), c))
+	if (!good || l->stopping || !watch(l, conn_fd(c), c))
 		drop(l, c);
 }
 
@@ -108,6 +108,7 @@ answer(struct loop *l, struct conn *c, struct req *r)
 	bool good = conn_send(c, r);
 
 	handle_log(r);
+	conn_done(c);
 	/* While stopping nginx is to open its next connection elsewhere. */
 	if (!good || l->stopping)
 		drop(l, c);
@@ -205,6 +206,8 @@ turn(struct loop *l, int timeout_ms)
 	struct epoll_event ready[TURN_EVENTS];
 	int n = epoll_wait(l->epoll, ready, TURN_EVENTS, timeout_ms);
 
+	if (n > 1)
+		db_turn_start(&l->ctx.db);
 	for (int i = 0; i < n; i++) {
 		void *what = ready[i].data.ptr;
 

@@ -116,8 +116,12 @@ settle(struct db *db, const struct message *m, enum err sent, int status)
 		return db_exec(db, &outbox_delivered,
 		    DB_ARGS(DB_INT(m->id), DB_TEXT(m->key)));
 	if (m->attempts >= TRIES_MAX || (!sent && is_final(status))) {
+		/* Without the query: an address may stand there. */
 		LOG(LOG_ERROR, "message given up", LOG_INT("message", m->id),
-		    LOG_TEXT("path", m->path), LOG_TEXT("reason", why));
+		    LOG_TEXT("path",
+			arena_strndup(
+			    db->arena, m->path, strcspn(m->path, "?"))),
+		    LOG_TEXT("reason", why));
 		return db_exec(db, &outbox_dead,
 		    DB_ARGS(DB_INT(m->id), DB_TEXT(m->key), DB_INT(now),
 			DB_TEXT(why)));

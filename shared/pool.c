@@ -55,6 +55,7 @@ run_task(struct pool *p, struct ctx *ctx, struct task *t)
 	(void)!handle(&r);
 	good = conn_send(t->conn, &r);
 	handle_log(&r);
+	conn_done(t->conn);
 	arena_reset(&ctx->arena);
 	p->done(t->conn, good, p->arg);
 	free(t);

@@ -139,7 +139,7 @@ send_body(struct req *r)
 	}
 	/* The last byte stays: by it the JSON writer knows a comma is due. */
 	last = reply->body.data[--reply->body.len];
-	if (!reply->lost && strcmp(r->param[PARAM_METHOD], "HEAD") != 0
+	if (!reply->lost
 	    && !reply->sink->write(
 		reply->sink, reply->body.data, reply->body.len))
 		reply->lost = true;

@@ -32,7 +32,7 @@ struct reply {
 	struct sink *sink;
 	bool started; /* the head has gone to the sink */
 	bool cut;     /* the body was too long to keep, for HEAD */
-	bool lost;    /* the client is gone */
+	bool lost;    /* the client is gone, or must not take this for all */
 };
 
 void reply_init(struct reply *reply, struct arena *a);

@@ -58,6 +58,10 @@ base64url_decode(struct arena *a, const char *s, size_t slen, size_t *len)
 {
 	unsigned char *out = arena_alloc(a, slen / 4 * 3 + 4);
 
+	/* libsodium 1.0.18 takes what is not ASCII for a digit. */
+	for (size_t i = 0; i < slen; i++)
+		if ((unsigned char)s[i] > 0x7f)
+			return NULL;
 	if (sodium_base642bin(out, slen / 4 * 3 + 3, s, slen, NULL, len, NULL,
 		sodium_base64_VARIANT_URLSAFE_NO_PADDING)
 	    != 0)

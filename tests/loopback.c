@@ -28,7 +28,7 @@ struct t {
 	int64_t now;
 	int requests;
 	struct expected *expected, **end;
-	const char *got;
+	const char *got, *got_key;
 };
 
 /* The client of the program is this one; see peer(). */
@@ -66,6 +66,8 @@ client_call(struct client *client, struct arena *a, const struct client_call *c,
 		current->end = &current->expected;
 	current->got
 	    = c->body != NULL ? arena_strdup(&current->arena, c->body) : NULL;
+	current->got_key
+	    = c->key != NULL ? arena_strdup(&current->arena, c->key) : NULL;
 	*reply = (struct client_reply) { .status = e->status };
 	if (e->status == 0)
 		return ERR_UNAVAILABLE;
@@ -91,6 +93,12 @@ const char *
 peer_got(struct t *t)
 {
 	return t->got;
+}
+
+const char *
+peer_key(struct t *t)
+{
+	return t->got_key;
 }
 
 static void
@@ -235,7 +243,9 @@ seen(struct t *t, struct req *r, struct gathered *g)
 	    &t->arena, g->bytes.data, (size_t)(end - g->bytes.data) + 2);
 	rep.body = end + 4;
 	len = strlen(rep.body);
-	if (strstr(rep.fields, "json\r\n") != NULL && len > 0
+	if ((strstr(rep.fields, "/json\r\n") != NULL
+		|| strstr(rep.fields, "+json\r\n") != NULL)
+	    && len > 0
 	    && strcmp(r->param[PARAM_METHOD], "HEAD") != 0
 	    && json_parse(&t->arena, rep.body, len, &rep.json, &why))
 		fail_msg("the reply is not JSON: %s: %s", why, rep.body);
@@ -346,6 +356,42 @@ sql_int(struct t *t, const char *sql)
 		v = sqlite3_column_int64(s, 0);
 	sqlite3_finalize(s);
 	return v;
+}
+
+extern const struct stmt __start_coster_stmt[], __stop_coster_stmt[];
+
+static void
+check_plan(struct t *t, const char *sql)
+{
+	char *explain = sqlite3_mprintf("EXPLAIN QUERY PLAN %s", sql);
+	sqlite3_stmt *s;
+
+	assert_int_equal(sqlite3_prepare_v2(t->worker.db.handle, explain, -1,
+			     &s, NULL),
+	    SQLITE_OK);
+	while (sqlite3_step(s) == SQLITE_ROW) {
+		const char *step = (const char *)sqlite3_column_text(s, 3);
+
+		if (strncmp(step, "SCAN ", 5) == 0
+		    || strstr(step, "TEMP B-TREE") != NULL)
+			fail_msg("%s: %s", step, sql);
+	}
+	sqlite3_finalize(s);
+	sqlite3_free(explain);
+}
+
+int
+check_plans(struct t *t, const char *pattern)
+{
+	int n = 0;
+
+	for (const struct stmt *s = __start_coster_stmt; s < __stop_coster_stmt;
+	     s++)
+		if (fnmatch(pattern, s->sql, 0) == 0) {
+			check_plan(t, s->sql);
+			n++;
+		}
+	return n;
 }
 
 void

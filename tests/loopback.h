@@ -68,8 +68,9 @@ const char *bearer_of(struct t *t, struct as who);
  * of 0 is a service that cannot be reached. What is left over fails the test
  * at its end, and so does a call nobody expects. */
 void peer(struct t *t, const char *request, int status, const char *body);
-/* The body that the last such request had, or NULL. */
+/* The body and the Idempotency-Key that the last such request had, or NULL. */
 const char *peer_got(struct t *t);
+const char *peer_key(struct t *t);
 
 /* Runs a job of the service once; what it answers. */
 int64_t run_job(struct t *t, const char *name);
@@ -85,6 +86,11 @@ struct ctx *worker(struct t *t);
 struct app *app_of(struct t *t);
 /* One integer that SQL text answers, INT_NONE for NULL or no row. */
 int64_t sql_int(struct t *t, const char *sql);
+
+/* Fails unless every statement of the program whose SQL matches the fnmatch(3)
+ * pattern reads along an index, without a scan of a table and without sorting;
+ * how many they are. */
+int check_plans(struct t *t, const char *pattern);
 
 /* One entry of a cmocka table. */
 #define TEST(f)                                                                \

@@ -48,8 +48,8 @@ STMT_ARRAY(lists[SOURCE__COUNT][ORDER__COUNT]) = {
 	/* SQLite alone: FTS5 and json_each. */
 	[SEARCH] = ORDERS("product_search s JOIN product p ON p.id = s.rowid",
 	    "product_search MATCH $7 AND ($8 IS NULL OR p.category = $8)"),
-	[IDS] = ORDERS("json_each($7) j JOIN product p ON p.id = j.value",
-	    "($8 IS NULL OR p.category = $8)"),
+	[IDS] = ORDERS("product p", "p.id IN (SELECT value FROM json_each($7))"
+	    " AND ($8 IS NULL OR p.category = $8)"),
 };
 
 /* What a cursor calls the order, which column is its key, and a place before
@@ -90,6 +90,21 @@ static const struct field query_fields[] = {
 	FIELD(struct query, in_stock),
 };
 
+/* Has it a letter or digit? FTS5 finds nothing for a word of signs alone. The
+ * lead bytes C2 and E2 begin signs: U+0080 to U+00BF, U+2000 to U+2FFF. */
+static bool
+is_word(const char *s, size_t len)
+{
+	for (size_t i = 0; i < len; i++) {
+		unsigned char c = (unsigned char)s[i];
+
+		if ((c >= '0' && c <= '9') || ((c | 32) >= 'a' && (c | 32) <= 'z')
+		    || (c > 0xc2 && c != 0xe2))
+			return true;
+	}
+	return false;
+}
+
 /* Every word, as the start of one: FTS5's own operators mean nothing here. */
 static const char *
 match_text(struct arena *a, const char *q)
@@ -100,7 +115,9 @@ match_text(struct arena *a, const char *q)
 	while (*(q += strspn(q, " \"*")) != '\0') {
 		size_t len = strcspn(q, " \"*");
 
-		buf_addf(&b, "%s\"%.*s\"*", b.len > 0 ? " AND " : "", (int)len, q);
+		if (is_word(q, len))
+			buf_addf(&b, "%s\"%.*s\"*", b.len > 0 ? " AND " : "",
+			    (int)len, q);
 		q += len;
 	}
 	return b.data;
@@ -163,18 +180,23 @@ find_order(const char *sort)
 }
 
 /* The cursor's key as the statement wants it: a number where it sorts by one. */
-static struct db_arg
-after_key(const struct page *page, enum order order)
+static enum err
+find_start(struct req *r, const struct page *page, enum order order,
+    struct db_arg *key)
 {
+	const char *text = page->after_key;
 	int64_t v;
 
-	if (page->after_key == NULL)
-		return orders[order].first_key;
+	*key = orders[order].first_key;
+	if (text == NULL)
+		return OK;
 	if (orders[order].key != PRODUCT_PRICE)
-		return (struct db_arg)DB_TEXT(page->after_key);
-	if (!text_to_int(page->after_key, strlen(page->after_key), &v))
-		return orders[order].first_key;
-	return (struct db_arg)DB_INT(v);
+		*key = (struct db_arg)DB_TEXT(text);
+	else if (text_to_int(text, strlen(text), &v))
+		*key = (struct db_arg)DB_INT(v);
+	else
+		return req_fault(r, "?cursor", "is not a cursor of this list");
+	return OK;
 }
 
 static enum err
@@ -186,6 +208,7 @@ get_products(struct req *r)
 	enum source source;
 	enum order order;
 	const char *what;
+	struct db_arg key;
 	struct db_rows q;
 	struct buf *b;
 	enum err err;
@@ -196,11 +219,12 @@ get_products(struct req *r)
 	in.page.order = orders[order].name;
 	in.page.after_id = orders[order].first_id;
 	if ((err = page_start(r, &in.page))
+	    || (err = find_start(r, &in.page, order, &key))
 	    || (err = find_source(r, &in, &source, &what)))
 		return err;
 	q = db_query(r->db, &lists[source][order],
 	    DB_ARGS(DB_INT(in.page.limit + 1), DB_INT(in.page.after_id),
-		after_key(&in.page, order), DB_INT(in.min_price),
+		key, DB_INT(in.min_price),
 		DB_INT(in.max_price), DB_INT(in.in_stock), DB_TEXT(what),
 		DB_TEXT(in.category)));
 	b = page_open(r);

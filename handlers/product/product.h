@@ -9,10 +9,15 @@ extern const struct route_table product_routes, catalog_routes,
 
 int64_t reservation_expire(struct ctx *ctx);
 
+/* What can be sold or reserved, NULL for what is not counted. An administrator
+ * may have lowered the stock below what is reserved. */
+#define PRODUCT_FREE                                                           \
+	"CASE WHEN p.stock < p.reserved THEN 0 ELSE p.stock - p.reserved END"
+
 /* The columns that put_product() expects, in its order. */
 #define PRODUCT_COLUMNS                                                        \
 	"p.id, p.sku, p.name, p.description, p.price, p.currency, p.category, " \
-	"p.attributes, p.stock, p.stock - p.reserved, p.created_at, "          \
+	"p.attributes, p.stock, " PRODUCT_FREE ", p.created_at, "              \
 	"p.updated_at, p.deleted_at, p.version"
 enum product_column {
 	PRODUCT_ID,

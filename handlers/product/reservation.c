@@ -3,10 +3,11 @@
  *
  *     held --commit--> committed     the goods are sold
  *     held --delete, expiry--> released
- *     released --commit--> committed (paid too late: what is left is taken,
- *                                     and the shortfall recorded)
+ *     released --commit--> committed (paid too late)
  *
- * Always: reserved of a product is the sum of its held lines.
+ * What is committed but not there any more is recorded as the shortfall: it is
+ * paid, and stock is never negative. Always: reserved of a product is the sum
+ * of its held lines.
  */
 #include "handlers/product/product.h"
 
@@ -50,9 +51,12 @@ STMT(stock_hold,
     " WHERE id = $1 AND deleted_at IS NULL"
     " AND (stock IS NULL OR stock - reserved >= $2)");
 
+/* What is free counts what the reservation at hand took already. */
 STMT(offer_get,
-    "SELECT price, currency, stock - reserved FROM product"
-    " WHERE id = $1 AND deleted_at IS NULL");
+    "SELECT price, currency, " PRODUCT_FREE
+    " + coalesce((SELECT quantity FROM reservation_line l"
+    "  WHERE l.reservation_id = $2 AND l.product_id = p.id), 0)"
+    " FROM product p WHERE p.id = $1 AND p.deleted_at IS NULL");
 
 STMT(reservation_get,
     "SELECT status, expires_at, created_at, shortfall FROM reservation"
@@ -72,17 +76,20 @@ STMT(stock_release,
     "UPDATE product SET reserved = reserved - $2, version = version + 1"
     " WHERE id = $1");
 
-/* Sold out of what was held. */
+/* Sold out of what was held, of which there is less if an administrator has
+ * lowered the stock. */
 STMT(stock_sell,
-    "UPDATE product SET reserved = reserved - $2, stock = stock - $2,"
+    "UPDATE product SET reserved = reserved - $2,"
+    " stock = CASE WHEN stock < $2 THEN 0 ELSE stock - $2 END,"
     " version = version + 1 WHERE id = $1");
+STMT(stock_get, "SELECT stock FROM product WHERE id = $1");
 
-/* Sold although no longer held: as much as is available. */
+/* Sold although no longer held: as much as is free. */
 STMT(stock_sell_late,
-    "UPDATE product SET stock = stock - min($2, stock - reserved),"
+    "UPDATE product AS p SET stock = stock"
+    " - CASE WHEN " PRODUCT_FREE " < $2 THEN " PRODUCT_FREE " ELSE $2 END,"
     " version = version + 1 WHERE id = $1");
-
-STMT(available_get, "SELECT stock - reserved FROM product WHERE id = $1");
+STMT(free_get, "SELECT " PRODUCT_FREE " FROM product p WHERE p.id = $1");
 
 STMT(expired_list,
     "SELECT id FROM reservation WHERE status = 'held' AND expires_at <= $1"
@@ -101,6 +108,8 @@ static const struct field line_fields[] = {
 	FIELD(struct line, currency, .format = FORMAT_CURRENCY),
 };
 
+static const struct line line_default = { .price = INT_NONE };
+
 struct hold {
 	struct field_list lines;
 	int64_t expires_in; /* seconds */
@@ -108,7 +117,8 @@ struct hold {
 
 static const struct field hold_fields[] = {
 	FIELD(struct hold, lines, .flags = FIELD_REQUIRED, .min = 1,
-	    .max = LINES_MAX, FIELD_ITEMS(struct line, line_fields)),
+	    .max = LINES_MAX, FIELD_ITEMS(struct line, line_fields),
+	    .item_default = &line_default),
 	FIELD(struct hold, expires_in, .min = 1, .max = HOLD_MAX_SECONDS),
 };
 
@@ -193,6 +203,14 @@ refuse(struct refusal *f, const char *type, const struct line *line,
 	json_close(b, '}');
 }
 
+/* Is it what the customer has seen? A price that fell is as good. */
+static bool
+is_as_seen(const struct line *line, int64_t price, const char *currency)
+{
+	return (line->price == INT_NONE || price <= line->price)
+	    && (line->currency == NULL || strcmp(currency, line->currency) == 0);
+}
+
 static enum err
 hold_line(struct req *r, int64_t id, const struct line *line, struct refusal *f)
 {
@@ -200,7 +218,8 @@ hold_line(struct req *r, int64_t id, const struct line *line, struct refusal *f)
 	const char *currency = NULL;
 	enum err err;
 
-	err = db_get(r->db, &offer_get, DB_ARGS(DB_INT(line->product_id)),
+	err = db_get(r->db, &offer_get,
+	    DB_ARGS(DB_INT(line->product_id), DB_INT(id)),
 	    DB_INTO(DB_INT_TO(&price), DB_TEXT_TO(&currency),
 		DB_INT_TO(&available)));
 	if (err == ERR_NOT_FOUND) {
@@ -209,8 +228,7 @@ hold_line(struct req *r, int64_t id, const struct line *line, struct refusal *f)
 	}
 	if (err)
 		return err;
-	if (line->currency != NULL
-	    && (price > line->price || strcmp(currency, line->currency) != 0)) {
+	if (!is_as_seen(line, price, currency)) {
 		refuse(f, "price-changed", line, price, available);
 		return OK;
 	}
@@ -277,8 +295,10 @@ extend_reservation(struct req *r)
 	if ((err = load(r->db, r->id, &v))
 	    || (err = REQ_BODY(r, extension_fields, &in)))
 		return err;
-	if (!is(&v, "held"))
-		return req_fail(r, ERR_CONFLICT, "it is %s already", v.status);
+	if (is(&v, "committed"))
+		return req_fail(r, ERR_CONFLICT, "it is committed already");
+	if (is(&v, "released"))
+		return req_fail(r, ERR_GONE, "it is released already");
 	err = db_exec(r->db, &reservation_extend,
 	    DB_ARGS(DB_INT(r->id), DB_INT(in.expires_at)));
 	return err ? err : reply_reservation(r, 200, r->id);
@@ -305,20 +325,21 @@ for_lines(struct db *db, int64_t id, const struct stmt *stmt)
 	return err ? err : ended;
 }
 
+/* How many pieces of a reservation are more than a statement says there are. */
 static enum err
-count_shortfall(struct db *db, int64_t id, int64_t *missing)
+count_missing(struct db *db, int64_t id, const struct stmt *stmt,
+    int64_t *missing)
 {
 	struct db_rows q = db_query(db, &line_list, DB_ARGS(DB_INT(id)));
 	enum err err = OK, ended;
-	int64_t available;
+	int64_t have;
 
 	*missing = 0;
 	while (!err && db_next(&q)) {
-		err = db_get(db, &available_get,
-		    DB_ARGS(DB_INT(db_int(&q, 0))),
-		    DB_INTO(DB_INT_TO(&available)));
-		if (!err && available != INT_NONE && available < db_int(&q, 1))
-			*missing += db_int(&q, 1) - available;
+		err = db_get(db, stmt, DB_ARGS(DB_INT(db_int(&q, 0))),
+		    DB_INTO(DB_INT_TO(&have)));
+		if (!err && have != INT_NONE && have < db_int(&q, 1))
+			*missing += db_int(&q, 1) - have;
 	}
 	ended = db_end(&q);
 	return err ? err : ended;
@@ -328,26 +349,27 @@ count_shortfall(struct db *db, int64_t id, int64_t *missing)
 static enum err
 commit_reservation(struct req *r)
 {
-	int64_t missing = 0;
 	struct reservation v;
+	int64_t missing;
+	bool held;
 	enum err err;
 
 	if ((err = load(r->db, r->id, &v)))
 		return err;
-	if (is(&v, "held")) {
-		err = for_lines(r->db, r->id, &stock_sell);
-	} else if (is(&v, "released")) {
-		err = count_shortfall(r->db, r->id, &missing);
-		if (!err)
-			err = for_lines(r->db, r->id, &stock_sell_late);
-		if (!err && missing > 0)
-			LOG(LOG_WARN, "paid after the reservation ended",
-			    LOG_INT("reservation", r->id),
-			    LOG_INT("missing", missing));
-	}
-	if (!err && !is(&v, "committed"))
-		err = end(r->db, r->id, "committed", missing);
-	return err ? err : reply_reservation(r, 200, r->id);
+	if (is(&v, "committed"))
+		return reply_reservation(r, 200, r->id);
+	held = is(&v, "held");
+	if ((err = count_missing(r->db, r->id, held ? &stock_get : &free_get,
+		 &missing))
+	    || (err = for_lines(r->db, r->id,
+		    held ? &stock_sell : &stock_sell_late))
+	    || (err = end(r->db, r->id, "committed", missing)))
+		return err;
+	if (missing > 0)
+		LOG(LOG_WARN, "sold more than there is",
+		    LOG_INT("reservation", r->id),
+		    LOG_INT("missing", missing));
+	return reply_reservation(r, 200, r->id);
 }
 
 static enum err

@@ -33,7 +33,7 @@ CREATE TABLE reservation (
                CHECK (status IN ('held', 'committed', 'released')),
     expires_at INTEGER NOT NULL,     -- then a held one is released
     created_at INTEGER NOT NULL,
-    shortfall  INTEGER NOT NULL DEFAULT 0 -- pieces missing when committed late
+    shortfall  INTEGER NOT NULL DEFAULT 0 -- pieces of it that were not there any more
 ) STRICT;
 
 CREATE INDEX reservation_by_expiry ON reservation (expires_at) WHERE status = 'held';

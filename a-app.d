@@ -1,9 +1,0 @@
-app.o: shared/app.h shared/banned.h shared/config.h shared/err.h \
- shared/db.h shared/arena.h shared/route.h shared/token.h
-shared/banned.h:
-shared/config.h:
-shared/err.h:
-shared/db.h:
-shared/arena.h:
-shared/route.h:
-shared/token.h:

@@ -1,2 +1,0 @@
-arena.o: shared/arena.h shared/banned.h
-shared/banned.h:

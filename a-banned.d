@@ -1,2 +1,0 @@
-banned.o: shared/banned.h shared/banned.h
-shared/banned.h:

@@ -1,3 +1,0 @@
-buf.o: shared/buf.h shared/banned.h shared/arena.h
-shared/banned.h:
-shared/arena.h:

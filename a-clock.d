@@ -1,2 +1,0 @@
-clock.o: shared/clock.h shared/banned.h
-shared/banned.h:

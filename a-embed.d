@@ -1,2 +1,0 @@
-embed.o: shared/embed.h shared/banned.h
-shared/banned.h:

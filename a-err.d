@@ -1,2 +1,0 @@
-err.o: shared/err.h shared/banned.h
-shared/banned.h:

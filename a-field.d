@@ -1,4 +1,0 @@
-field.o: shared/field.h shared/banned.h shared/arena.h shared/err.h
-shared/banned.h:
-shared/arena.h:
-shared/err.h:

@@ -1,2 +1,0 @@
-log.o: shared/log.h shared/banned.h
-shared/banned.h:

@@ -1,3 +1,0 @@
-problem.o: shared/problem.h shared/banned.h shared/err.h
-shared/banned.h:
-shared/err.h:

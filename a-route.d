@@ -1,4 +1,0 @@
-route.o: shared/route.h shared/banned.h shared/arena.h shared/err.h
-shared/banned.h:
-shared/arena.h:
-shared/err.h:

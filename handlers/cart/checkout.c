@@ -1,0 +1,422 @@
+/*
+ * Checkout: a saga that makes an invoice of a cart, over product and payment.
+ *
+ *     reserve --> invoice --> done       the cart is emptied
+ *        |           |
+ *        +-----------+------> undone     the cart is as before
+ *
+ * The cart is frozen from the first step to the end. Where a checkout stands
+ * is recorded before each call, and each call has an Idempotency-Key of the
+ * checkout's own, so whoever takes it up after a failure calls again and finds
+ * the reservation or the invoice that is made already. That is the client's
+ * next try, or a job in either instance; a lease lets one at it at a time, and
+ * a taker whose lease was lost records nothing (attempts has gone on).
+ *
+ * One that is not through after ten minutes is undone, well before
+ * product lets the reservation expire.
+ */
+#include "handlers/cart/cart.h"
+#include "handlers/cart/checkout.h"
+#include "shared/json.h"
+#include "shared/log.h"
+#include "shared/outbox.h"
+#include "shared/req.h"
+
+#define LEASE (20 * CLOCK_SECOND) /* longer than a step takes */
+#define RESUME_EVERY (5 * CLOCK_SECOND)
+#define KEEP CLOCK_DAY
+
+static handler_fn post_checkout;
+
+static const struct route routes[] = {
+	{ "POST", "/user/{uid}/cart/checkout", post_checkout,
+	    ROUTE_SELF | ROUTE_ADMIN | ROUTE_SLOW },
+};
+const struct route_table checkout_routes = ROUTES(routes);
+
+typedef enum err step_fn(struct ctx *ctx, struct checkout *c); /* checkout.h */
+/* What belongs to a state, done in the transaction that enters it. */
+typedef enum err enter_fn(struct db *db, const struct checkout *c);
+
+static enter_fn empty_cart, give_back;
+
+static const struct {
+	const char *name;
+	step_fn *step; /* NULL at the end */
+	enum state next, refused;
+	enter_fn *enter;
+} states[] = {
+	[RESERVE] = { "reserve", step_reserve, INVOICE, UNDONE },
+	[INVOICE] = { "invoice", step_invoice, DONE, UNDONE },
+	[DONE] = { "done", .enter = empty_cart },
+	[UNDONE] = { "undone", .enter = give_back },
+};
+_Static_assert(ARRAY_LEN(states) == STATE__COUNT, "every state is described");
+
+#define RUNNING "state IN ('reserve', 'invoice')"
+#define CHECKOUT_COLUMNS                                                       \
+	"id, user_id, state, lines, reservation_id, invoice_id, invoice, "     \
+	"attempts, created_at"
+
+STMT(item_list,
+    "SELECT id, product_id, name, quantity, price, currency FROM cart_item"
+    " WHERE user_id = $1 ORDER BY id");
+
+STMT(checkout_insert,
+    "INSERT INTO checkout (id, user_id, state, lines, holder, leased_until,"
+    " created_at, updated_at) VALUES ($1, $2, 'reserve', $3, $4, $5, $6, $6)"
+    " RETURNING " CHECKOUT_COLUMNS);
+
+STMT(cart_freeze, "UPDATE cart SET checkout_id = $2 WHERE user_id = $1");
+
+STMT(checkout_take,
+    "UPDATE checkout SET attempts = attempts + 1, holder = $2,"
+    " leased_until = $3 WHERE id = $1 AND " RUNNING
+    " AND (leased_until IS NULL OR leased_until <= $4 OR holder = $2)"
+    " RETURNING " CHECKOUT_COLUMNS);
+
+STMT(checkout_last,
+    "SELECT " CHECKOUT_COLUMNS " FROM checkout WHERE user_id = $1"
+    " AND state = 'done' AND answered_at IS NULL AND created_at ="
+    " (SELECT max(created_at) FROM checkout WHERE user_id = $1)");
+
+STMT(checkout_record,
+    "UPDATE checkout SET state = $3, reservation_id = $4, invoice_id = $5,"
+    " invoice = $6, problem = $7, leased_until = $8, updated_at = $9"
+    " WHERE id = $1 AND attempts = $2 AND " RUNNING);
+
+STMT(checkout_park,
+    "UPDATE checkout SET leased_until = NULL, holder = NULL, updated_at = $3"
+    " WHERE id = $1 AND attempts = $2 AND " RUNNING);
+
+STMT(checkout_answered, "UPDATE checkout SET answered_at = $2 WHERE id = $1");
+
+STMT(checkout_due,
+    "SELECT id FROM checkout WHERE " RUNNING
+    " AND (leased_until IS NULL OR leased_until <= $1)"
+    " ORDER BY updated_at LIMIT 1");
+
+STMT(checkout_drop,
+    "DELETE FROM checkout WHERE state IN ('done', 'undone')"
+    " AND updated_at < $1");
+
+STMT(cart_thaw,
+    "UPDATE cart SET checkout_id = NULL WHERE user_id = $1"
+    " AND checkout_id = $2");
+
+STMT(cart_empty, "DELETE FROM cart_item WHERE user_id = $1");
+
+/* Prices may have changed: the next reader asks product. */
+STMT(cart_unseen, "UPDATE cart_item SET seen_at = 0 WHERE user_id = $1");
+
+#define CHECKOUT_INTO(c)                                                       \
+	DB_INTO(DB_TEXT_TO(&(c)->id), DB_INT_TO(&(c)->user_id),                \
+	    DB_TEXT_TO(&(c)->state_name), DB_TEXT_TO(&(c)->lines_text),        \
+	    DB_INT_TO(&(c)->reservation_id), DB_INT_TO(&(c)->invoice_id),      \
+	    DB_TEXT_TO(&(c)->invoice), DB_INT_TO(&(c)->attempts),              \
+	    DB_INT_TO(&(c)->created_at))
+
+/* One checkout that a statement answers. */
+static enum err
+load(struct db *db, const struct stmt *stmt, struct db_args args,
+    struct checkout *c)
+{
+	const char *why;
+	enum err err;
+
+	*c = (struct checkout) { 0 };
+	if ((err = db_get(db, stmt, args, CHECKOUT_INTO(c))))
+		return err;
+	while (strcmp(states[c->state].name, c->state_name) != 0)
+		c->state++;
+	err = json_parse(
+	    db->arena, c->lines_text, strlen(c->lines_text), &c->lines, &why);
+	return err ? ERR_INTERNAL : OK;
+}
+
+static enum err
+take(struct db *db, const char *id, const char *holder, struct checkout *c)
+{
+	int64_t now = clock_ms();
+
+	return load(db, &checkout_take,
+	    DB_ARGS(DB_TEXT(id), DB_TEXT(holder), DB_INT(now + LEASE),
+		DB_INT(now)),
+	    c);
+}
+
+static enum err
+thaw(struct db *db, const struct checkout *c)
+{
+	return db_exec(db, &cart_thaw,
+	    DB_ARGS(DB_INT(c->user_id), DB_TEXT(c->id)));
+}
+
+/* Of all there is in it: nothing came in while it was frozen. */
+static enum err
+empty_cart(struct db *db, const struct checkout *c)
+{
+	enum err err;
+
+	if ((err = thaw(db, c)) || (err = cart_touch(db, c->user_id)))
+		return err;
+	return db_exec(db, &cart_empty, DB_ARGS(DB_INT(c->user_id)));
+}
+
+static enum err
+give_back(struct db *db, const struct checkout *c)
+{
+	enum err err;
+
+	if ((err = thaw(db, c))
+	    || (err = db_exec(db, &cart_unseen, DB_ARGS(DB_INT(c->user_id)))))
+		return err;
+	if (c->reservation_id <= 0)
+		return OK;
+	return outbox_put(db,
+	    &(struct outbox_message) {
+		.subject = arena_printf(db->arena, "checkout %s", c->id),
+		.method = "DELETE",
+		.path = arena_printf(db->arena, "/product/reservations/%lld",
+		    (long long)c->reservation_id) });
+}
+
+/* Records that the checkout is at a state now, and what is known of it. */
+static enum err
+enter(struct ctx *ctx, struct checkout *c, enum state state)
+{
+	int64_t now = clock_ms();
+	bool ends = states[state].step == NULL;
+	enum err err;
+
+	err = db_exec(&ctx->db, &checkout_record,
+	    DB_ARGS(DB_TEXT(c->id), DB_INT(c->attempts),
+		DB_TEXT(states[state].name), DB_INT(c->reservation_id),
+		DB_INT(c->invoice_id), DB_TEXT(c->invoice), DB_TEXT(c->problem),
+		DB_INT(ends ? INT_NONE : now + LEASE), DB_INT(now)));
+	if (err)
+		return err;
+	if (db_changes(&ctx->db) == 0)
+		return ERR_UNAVAILABLE; /* another has taken it up */
+	c->state = state;
+	c->state_name = states[state].name;
+	return states[state].enter != NULL ? states[state].enter(&ctx->db, c)
+					   : OK;
+}
+
+/* Anybody may take it up at once. */
+static void
+park(struct ctx *ctx, const struct checkout *c)
+{
+	enum err err;
+
+	if (db_begin(&ctx->db))
+		return; /* the lease runs out */
+	err = db_exec(&ctx->db, &checkout_park,
+	    DB_ARGS(DB_TEXT(c->id), DB_INT(c->attempts), DB_INT(clock_ms())));
+	if (err)
+		db_rollback(&ctx->db);
+	else
+		(void)!db_commit(&ctx->db);
+}
+
+/* Takes one step after the other. OK at the end, with the transaction of the
+ * last one open: the reply can go with it. */
+static enum err
+run(struct ctx *ctx, struct checkout *c)
+{
+	enum err err = OK;
+
+	while (states[c->state].step != NULL) {
+		enum state next = states[c->state].next;
+
+		err = states[c->state].step(ctx, c);
+		if (err == ERR_CONFLICT) {
+			next = states[c->state].refused;
+		} else if (err) {
+			park(ctx, c);
+			return err;
+		}
+		if ((err = db_begin(&ctx->db)))
+			return err;
+		if ((err = enter(ctx, c, next))) {
+			db_rollback(&ctx->db);
+			return err;
+		}
+		if (states[next].step != NULL && (err = db_commit(&ctx->db)))
+			return err;
+	}
+	return OK;
+}
+
+/* The items as they are now; NULL when there is none. */
+static enum err
+snapshot(struct req *r, const char **lines)
+{
+	struct db_rows q = db_query(r->db, &item_list, DB_ARGS(DB_INT(r->uid)));
+	bool any = false;
+	struct buf b;
+
+	buf_init(&b, r->arena);
+	json_open(&b, NULL, '[');
+	while (db_next(&q)) {
+		any = true;
+		json_open(&b, NULL, '{');
+		json_int(&b, "item_id", db_int(&q, 0));
+		json_int(&b, "product_id", db_int(&q, 1));
+		json_text(&b, "name", db_text(&q, 2));
+		json_int(&b, "quantity", db_int(&q, 3));
+		json_int(&b, "price", db_int(&q, 4));
+		json_text(&b, "currency", db_text(&q, 5));
+		json_close(&b, '}');
+	}
+	json_close(&b, ']');
+	*lines = any ? b.data : NULL;
+	return db_end(&q);
+}
+
+/* REQUEST_ID: nginx's repetition of a request whose instance died takes over
+ * what that held. */
+static const char *
+holder(const struct req *r)
+{
+	const char *id = r->param[PARAM_REQUEST_ID];
+
+	return *id != '\0' ? id : NULL;
+}
+
+static enum err
+freeze(struct req *r, const char *lines, struct checkout *c)
+{
+	int64_t now = clock_ms();
+	enum err err;
+
+	err = load(r->db, &checkout_insert,
+	    DB_ARGS(DB_TEXT(random_text(r->arena, 18)), DB_INT(r->uid),
+		DB_TEXT(lines), DB_TEXT(holder(r)), DB_INT(now + LEASE),
+		DB_INT(now)),
+	    c);
+	if (err)
+		return err;
+	return db_exec(
+	    r->db, &cart_freeze, DB_ARGS(DB_INT(r->uid), DB_TEXT(c->id)));
+}
+
+/* A new checkout; or, of an empty cart, the last one when it came to its end
+ * without its client. */
+static enum err
+start(struct req *r, const struct cart *cart, struct checkout *c)
+{
+	const char *lines;
+	enum err err;
+
+	if ((err = snapshot(r, &lines)))
+		return err;
+	if (lines != NULL) {
+		err = req_if_match(r, cart->version);
+		return err ? err : freeze(r, lines, c);
+	}
+	err = load(r->db, &checkout_last, DB_ARGS(DB_INT(r->uid)), c);
+	if (err == ERR_NOT_FOUND)
+		return req_fail_as(
+		    r, ERR_CONFLICT, "cart-empty", "the cart is empty");
+	return err;
+}
+
+/* The checkout that this request is to run. */
+static enum err
+begin(struct req *r, struct checkout *c)
+{
+	struct cart cart;
+	enum err err;
+
+	if ((err = db_begin(r->db)) || (err = cart_load(r->db, r->uid, &cart)))
+		return err;
+	if (cart.checkout_id == NULL)
+		err = start(r, &cart, c);
+	else if ((err = take(r->db, cart.checkout_id, holder(r), c))
+	    == ERR_NOT_FOUND)
+		err = cart_frozen(r);
+	if (err)
+		return err;
+	c->trace = r->param[PARAM_TRACE];
+	return db_commit(r->db);
+}
+
+static enum err
+reply_invoice(struct req *r, const struct checkout *c)
+{
+	enum err err;
+
+	if (!db_in_transaction(r->db) && (err = db_begin(r->db)))
+		return err;
+	err = db_exec(r->db, &checkout_answered,
+	    DB_ARGS(DB_TEXT(c->id), DB_INT(clock_ms())));
+	if (err)
+		return err;
+	json_raw(reply_json(r, 201), NULL, c->invoice);
+	reply_location(r, "/invoices/%lld", (long long)c->invoice_id);
+	return OK;
+}
+
+static enum err
+post_checkout(struct req *r)
+{
+	bool has_body = r->body_len > 0 || r->body_too_large;
+	struct checkout c;
+	enum err err;
+
+	if (has_body && (err = req_body(r, NULL, 0, NULL)))
+		return err;
+	if ((err = begin(r, &c)))
+		return err;
+	if ((err = run(r->ctx, &c))) {
+		r->retry_after = 2;
+		return req_fail(r, err,
+		    "the checkout is not through yet; ask again for its result");
+	}
+	if (c.state == DONE)
+		return reply_invoice(r, &c);
+	if ((err = db_commit(r->db)))
+		return err;
+	r->problem_members = c.members;
+	return req_fail_as(r, ERR_CONFLICT, c.problem, "%s", c.detail);
+}
+
+/* A look costs no lock; nothing to do is the usual case. */
+int64_t
+checkout_resume(struct ctx *ctx)
+{
+	struct db *db = &ctx->db;
+	const char *id;
+	struct checkout c;
+	enum err err;
+
+	err = db_get(db, &checkout_due, DB_ARGS(DB_INT(clock_ms())),
+	    DB_INTO(DB_TEXT_TO(&id)));
+	if (err || db_begin(db))
+		return RESUME_EVERY;
+	if ((err = take(db, id, NULL, &c))) {
+		db_rollback(db);
+		return RESUME_EVERY;
+	}
+	if (db_commit(db) || run(ctx, &c) || db_commit(db))
+		return RESUME_EVERY;
+	LOG(LOG_INFO, "checkout resumed", LOG_TEXT("checkout", c.id),
+	    LOG_TEXT("state", states[c.state].name));
+	return 0;
+}
+
+int64_t
+checkout_prune(struct ctx *ctx)
+{
+	struct db *db = &ctx->db;
+
+	if (db_begin(db))
+		return CLOCK_HOUR;
+	if (db_exec(db, &checkout_drop, DB_ARGS(DB_INT(clock_ms() - KEEP))))
+		db_rollback(db);
+	else
+		(void)!db_commit(db);
+	return CLOCK_HOUR;
+}

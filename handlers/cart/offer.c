@@ -1,0 +1,193 @@
+/*
+ * What product says of what is in a cart.
+ *
+ * It is kept with each item, so a cart can be read while product is down, and
+ * the price is the one that the customer has seen. Who reads a cart of which
+ * something is older than COSTER_CART_FRESH_SECONDS asks product anew, once
+ * for all items. A product that is gone, or is sold in another currency now,
+ * keeps its item, with none available.
+ */
+#include "handlers/cart/cart.h"
+#include "shared/client.h"
+#include "shared/clock.h"
+#include "shared/log.h"
+#include "shared/req.h"
+
+#define GLANCE_MS 1000 /* that a reader waits for product */
+
+STMT(oldest_get, "SELECT min(seen_at) FROM cart_item WHERE user_id = $1");
+
+STMT(product_list,
+    "SELECT product_id, currency FROM cart_item WHERE user_id = $1");
+
+/* Changes an item only if there is news; NULL: none of this. */
+STMT(offer_put,
+    "UPDATE cart_item SET name = COALESCE($3, name),"
+    " price = COALESCE($4, price), available = $5, version = version + 1"
+    " WHERE user_id = $1 AND product_id = $2"
+    " AND (name <> COALESCE($3, name) OR price <> COALESCE($4, price)"
+    " OR available IS DISTINCT FROM $5)");
+
+STMT(offer_seen,
+    "UPDATE cart_item SET seen_at = $3 WHERE user_id = $1 AND product_id = $2"
+    " AND seen_at < $3");
+
+int64_t
+member_int(struct json_object *object, const char *name)
+{
+	struct json_object *v;
+
+	if (json_object_object_get_ex(object, name, &v)
+	    && json_object_is_type(v, json_type_int))
+		return json_object_get_int64(v);
+	return INT_NONE;
+}
+
+const char *
+member_text(struct json_object *object, const char *name)
+{
+	struct json_object *v;
+
+	if (json_object_object_get_ex(object, name, &v)
+	    && json_object_is_type(v, json_type_string))
+		return json_object_get_string(v);
+	return NULL;
+}
+
+/* What product is asked, and its answer. */
+struct inquiry {
+	int64_t product[CART_ITEMS_MAX];
+	size_t count;
+	const char *currency; /* that the cart is in */
+	int64_t asked_at;
+	struct json_object *found;
+};
+
+static enum err
+ask(struct req *r, struct inquiry *in, int64_t timeout_ms)
+{
+	struct client_reply reply;
+	struct buf path;
+	enum err err;
+
+	buf_init(&path, r->arena);
+	buf_adds(&path, "/products/?ids=");
+	for (size_t i = 0; i < in->count; i++)
+		buf_addf(&path, "%s%lld", i > 0 ? "," : "",
+		    (long long)in->product[i]);
+	buf_addf(&path, "&limit=%zu", in->count);
+	in->asked_at = clock_ms();
+	err = client_call(r->ctx->client, r->arena,
+	    &(struct client_call) { .method = "GET",
+		.path = path.data,
+		.trace = r->param[PARAM_TRACE],
+		.timeout_ms = timeout_ms },
+	    &reply);
+	if (err)
+		return err;
+	if (reply.status == 200
+	    && json_object_object_get_ex(reply.body, "items", &in->found)
+	    && json_object_is_type(in->found, json_type_array))
+		return OK;
+	LOG(LOG_WARN, "product gives no list", LOG_INT("status", reply.status),
+	    LOG_TEXT("request", r->param[PARAM_TRACE]));
+	return ERR_UNAVAILABLE;
+}
+
+static bool
+find(const struct inquiry *in, int64_t product_id, struct offer *o)
+{
+	for (size_t i = 0; i < json_object_array_length(in->found); i++) {
+		struct json_object *p = json_object_array_get_idx(in->found, i);
+
+		if (member_int(p, "id") != product_id)
+			continue;
+		*o = (struct offer) { .product_id = product_id,
+			.seen_at = in->asked_at,
+			.name = member_text(p, "name"),
+			.price = member_int(p, "price"),
+			.currency = member_text(p, "currency"),
+			.available = member_int(p, "available") };
+		return o->name != NULL && o->price >= 0 && o->currency != NULL;
+	}
+	return false;
+}
+
+enum err
+offer_ask(struct req *r, int64_t product_id, struct offer *o)
+{
+	struct inquiry in = { .product = { product_id }, .count = 1 };
+	enum err err = ask(r, &in, CLIENT_TIMEOUT_MS);
+
+	if (err)
+		return err;
+	return find(&in, product_id, o) ? OK : ERR_NOT_FOUND;
+}
+
+enum err
+offer_keep(struct req *r, const struct offer *o, bool *news)
+{
+	enum err err = db_exec(r->db, &offer_put,
+	    DB_ARGS(DB_INT(r->uid), DB_INT(o->product_id), DB_TEXT(o->name),
+		DB_INT(o->price), DB_INT(o->available)));
+
+	*news = !err && db_changes(r->db) > 0;
+	if (err)
+		return err;
+	return db_exec(r->db, &offer_seen,
+	    DB_ARGS(DB_INT(r->uid), DB_INT(o->product_id), DB_INT(o->seen_at)));
+}
+
+static enum err
+keep_all(struct req *r, const struct inquiry *in)
+{
+	bool news, any = false;
+	struct offer o;
+	enum err err;
+
+	for (size_t i = 0; i < in->count; i++) {
+		if (!find(in, in->product[i], &o)
+		    || strcmp(o.currency, in->currency) != 0)
+			o = (struct offer) { .product_id = in->product[i],
+				.seen_at = in->asked_at,
+				.price = INT_NONE,
+				.available = 0 };
+		if ((err = offer_keep(r, &o, &news)))
+			return err;
+		any = any || news;
+	}
+	return any ? cart_touch(r->db, r->uid) : OK;
+}
+
+static enum err
+list_products(struct req *r, struct inquiry *in)
+{
+	struct db_rows q
+	    = db_query(r->db, &product_list, DB_ARGS(DB_INT(r->uid)));
+
+	while (in->count < CART_ITEMS_MAX && db_next(&q)) {
+		in->product[in->count++] = db_int(&q, 0);
+		in->currency = arena_strdup(r->arena, db_text(&q, 1));
+	}
+	return db_end(&q);
+}
+
+enum err
+offer_refresh(struct req *r)
+{
+	int64_t fresh = cart_settings.fresh_seconds * CLOCK_SECOND, oldest;
+	struct inquiry in = { .count = 0 };
+	enum err err;
+
+	err = db_get(r->db, &oldest_get, DB_ARGS(DB_INT(r->uid)),
+	    DB_INTO(DB_INT_TO(&oldest)));
+	if (err || oldest == INT_NONE || clock_ms() - oldest < fresh)
+		return err;
+	if ((err = req_may_wait(r)) || (err = list_products(r, &in)))
+		return err;
+	if (in.count == 0 || ask(r, &in, GLANCE_MS))
+		return OK;
+	if ((err = db_begin(r->db)) || (err = keep_all(r, &in)))
+		return err;
+	return db_commit(r->db);
+}

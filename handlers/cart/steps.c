@@ -1,0 +1,264 @@
+/*
+ * The steps of a checkout: the call that each makes, and what its answer means.
+ */
+#include "handlers/cart/cart.h"
+#include "handlers/cart/checkout.h"
+#include "shared/client.h"
+#include "shared/json.h"
+#include "shared/log.h"
+
+#define HOLD_SECONDS 900
+#define IN_FLIGHT CLOCK_MINUTE /* longer than a call can be on its way */
+
+#define URN "urn:coster:problem:"
+
+/* Where a step calls, and what makes its Idempotency-Key. */
+static const struct target {
+	const char *path, *suffix;
+} reservations = { "/product/reservations", "reserve" },
+  invoices = { "/invoices", "invoice" };
+
+static enum err
+call(struct ctx *ctx, const struct checkout *c, const struct target *target,
+    const char *body, struct client_reply *reply)
+{
+	return client_call(ctx->client, &ctx->arena,
+	    &(struct client_call) { .method = "POST",
+		.path = target->path,
+		.body = body,
+		.key = arena_printf(
+		    &ctx->arena, "%s-%s", c->id, target->suffix),
+		.trace = c->trace },
+	    reply);
+}
+
+/* Notes why a checkout cannot be; returns ERR_CONFLICT. */
+static enum err
+refuse(struct checkout *c, const char *problem, const char *detail)
+{
+	c->problem = problem;
+	c->detail = detail;
+	return ERR_CONFLICT;
+}
+
+static enum err
+refuse_late(struct checkout *c)
+{
+	return refuse(c, "checkout-expired",
+	    "the checkout took too long and was undone: look at the cart, then "
+	    "try again");
+}
+
+static bool
+is_late(const struct checkout *c, int64_t limit)
+{
+	return clock_ms() - c->created_at > limit;
+}
+
+static bool
+has_type(const struct client_reply *reply, const char *urn)
+{
+	const char *type = member_text(reply->body, "type");
+
+	return type != NULL && strcmp(type, urn) == 0;
+}
+
+/* A refusal that asking again will not change: not ones of who asks, or when. */
+static bool
+is_final(int status)
+{
+	return status >= 400 && status < 500 && status != 401 && status != 403
+	    && status != 408 && status != 409 && status != 425 && status != 429;
+}
+
+/* What an answer means for the checkout; *id is of what was made. */
+static enum err
+judge(struct checkout *c, const struct client_reply *reply, int64_t *id)
+{
+	int64_t made = member_int(reply->body, "id");
+
+	if (reply->status == 201 && made > 0) {
+		*id = made;
+		return OK;
+	}
+	LOG(LOG_WARN, "a call of a checkout is refused",
+	    LOG_TEXT("checkout", c->id), LOG_TEXT("step", c->state_name),
+	    LOG_INT("status", reply->status));
+	if (!is_final(reply->status))
+		return ERR_UNAVAILABLE;
+	return refuse(c, "checkout-refused",
+	    "this cart cannot be checked out as it is");
+}
+
+/* A member of a line of the cart, and what it is called in a body. */
+struct member {
+	const char *name, *as;
+};
+
+static void
+put_lines(struct buf *b, const struct checkout *c, const struct member *members,
+    size_t count)
+{
+	json_open(b, "lines", '[');
+	for (size_t i = 0; i < json_object_array_length(c->lines); i++) {
+		struct json_object *line = json_object_array_get_idx(c->lines, i);
+
+		json_open(b, NULL, '{');
+		for (size_t m = 0; m < count; m++)
+			json_tree(b, members[m].as,
+			    json_object_object_get(line, members[m].name));
+		json_close(b, '}');
+	}
+	json_close(b, ']');
+}
+
+/* A product has one line in a cart: the lines are summed per product. */
+static const char *
+reserve_body(struct arena *a, const struct checkout *c)
+{
+	static const struct member members[] = {
+		{ "product_id", "product_id" },
+		{ "quantity", "quantity" },
+		{ "price", "price" },
+		{ "currency", "currency" },
+	};
+	struct buf b;
+
+	buf_init(&b, a);
+	json_open(&b, NULL, '{');
+	put_lines(&b, c, members, ARRAY_LEN(members));
+	json_int(&b, "expires_in", HOLD_SECONDS);
+	json_close(&b, '}');
+	return b.data;
+}
+
+static const char *
+invoice_body(struct arena *a, const struct checkout *c)
+{
+	static const struct member members[] = {
+		{ "product_id", "product_id" },
+		{ "name", "description" },
+		{ "quantity", "quantity" },
+		{ "price", "price" },
+	};
+	struct json_object *first = json_object_array_get_idx(c->lines, 0);
+	struct buf b;
+
+	buf_init(&b, a);
+	json_open(&b, NULL, '{');
+	json_int(&b, "user_id", c->user_id);
+	json_text(&b, "currency", member_text(first, "currency"));
+	put_lines(&b, c, members, ARRAY_LEN(members));
+	json_int(&b, "reservation_id", c->reservation_id);
+	json_close(&b, '}');
+	return b.data;
+}
+
+static int64_t
+item_of_product(const struct checkout *c, int64_t product_id)
+{
+	for (size_t i = 0; i < json_object_array_length(c->lines); i++) {
+		struct json_object *line = json_object_array_get_idx(c->lines, i);
+
+		if (member_int(line, "product_id") == product_id)
+			return member_int(line, "item_id");
+	}
+	return INT_NONE;
+}
+
+/* product's lines, with the items of the cart that they are about. */
+static const char *
+refused_lines(
+    struct arena *a, const struct checkout *c, struct json_object *lines)
+{
+	struct buf b;
+
+	buf_init(&b, a);
+	json_open(&b, "lines", '[');
+	for (size_t i = 0; i < json_object_array_length(lines); i++) {
+		struct json_object *line = json_object_array_get_idx(lines, i);
+
+		json_open(&b, NULL, '{');
+		json_int(&b, "item_id",
+		    item_of_product(c, member_int(line, "product_id")));
+		json_object_object_foreach(line, name, v)
+			json_tree(&b, name, v);
+		json_close(&b, '}');
+	}
+	json_close(&b, ']');
+	return b.data;
+}
+
+/* What product refuses because of the cart is passed on; else OK. */
+static enum err
+pass_on(struct ctx *ctx, struct checkout *c, const struct client_reply *reply)
+{
+	static const char *const known[]
+	    = { URN "price-changed", URN "out-of-stock" };
+	struct json_object *lines;
+
+	if (reply->status != 409
+	    || !json_object_object_get_ex(reply->body, "lines", &lines)
+	    || !json_object_is_type(lines, json_type_array))
+		return OK;
+	for (size_t i = 0; i < ARRAY_LEN(known); i++)
+		if (has_type(reply, known[i])) {
+			c->members = refused_lines(&ctx->arena, c, lines);
+			return refuse(c, known[i] + strlen(URN),
+			    "these cannot be had as wanted; see lines");
+		}
+	return OK;
+}
+
+/* A reservation of which the answer never came, and which is never asked for
+ * again, expires by itself. */
+enum err
+step_reserve(struct ctx *ctx, struct checkout *c)
+{
+	struct client_reply reply;
+	enum err err;
+
+	if (is_late(c, CHECKOUT_GIVE_UP))
+		return refuse_late(c);
+	err = call(ctx, c, &reservations, reserve_body(&ctx->arena, c), &reply);
+	if (err || (err = pass_on(ctx, c, &reply)))
+		return err;
+	return judge(c, &reply, &c->reservation_id);
+}
+
+/* OK when there is an invoice already, of which the answer never came. payment
+ * says so without making one: a key it knows is refused with another body, and
+ * with one it does not know this body is. */
+static enum err
+find_invoice(struct ctx *ctx, struct checkout *c)
+{
+	struct client_reply reply;
+	enum err err;
+
+	if (!is_late(c, CHECKOUT_GIVE_UP + IN_FLIGHT))
+		return ERR_UNAVAILABLE;
+	if ((err = call(ctx, c, &invoices, "{}", &reply)))
+		return err;
+	if (reply.status != 422)
+		return ERR_UNAVAILABLE;
+	return has_type(&reply, URN "idempotency-key-reused") ? OK
+							      : refuse_late(c);
+}
+
+enum err
+step_invoice(struct ctx *ctx, struct checkout *c)
+{
+	struct client_reply reply;
+	struct buf b;
+	enum err err;
+
+	if (is_late(c, CHECKOUT_GIVE_UP) && (err = find_invoice(ctx, c)))
+		return err;
+	err = call(ctx, c, &invoices, invoice_body(&ctx->arena, c), &reply);
+	if (err || (err = judge(c, &reply, &c->invoice_id)))
+		return err;
+	buf_init(&b, &ctx->arena);
+	json_tree(&b, NULL, reply.body);
+	c->invoice = b.data;
+	return OK;
+}

@@ -1,0 +1,239 @@
+/*
+ * Delivery: the job that takes what is due from the queue to the transport,
+ * one mail after the other.
+ *
+ *     queued --accepted--> sent
+ *     queued --refused for good, tried too often, no such user--> failed
+ *     queued --else--> queued, due later
+ *
+ * An instance that takes a mail leases it: it moves due_at on, so that the
+ * other one sees the mail again only if this one died. Only a death between
+ * the server's answer and the record of it sends a mail twice, then with the
+ * same Message-ID. No transaction is open while a server is spoken to.
+ */
+#include <sodium.h>
+
+#include "handlers/email/mime.h"
+#include "handlers/email/transport.h"
+#include "shared/clock.h"
+#include "shared/log.h"
+
+#define LEASE (2 * CLOCK_MINUTE) /* longer than any attempt takes */
+#define BACKOFF_FIRST (5 * CLOCK_SECOND)
+#define BACKOFF_CEILING (4 * CLOCK_HOUR)
+#define ASK_AGAIN (15 * CLOCK_SECOND) /* while user cannot be reached */
+#define POLL (2 * CLOCK_SECOND) /* for what a dead instance left behind */
+
+STMT(mail_next, "SELECT min(due_at) FROM mail WHERE status = 'queued'");
+
+STMT(mail_lease,
+    "UPDATE mail SET due_at = $1, attempts = attempts + 1,"
+    " version = version + 1"
+    " WHERE id = (SELECT id FROM mail WHERE status = 'queued' AND due_at <= $2"
+    "  ORDER BY due_at LIMIT 1)"
+    " RETURNING id, key, user_id, recipient, checked, subject, text, html,"
+    " attempts, created_at");
+
+/* What follows finds nothing when the mail was erased meanwhile. Asking user
+ * is no attempt. */
+STMT(mail_checked,
+    "UPDATE mail SET recipient = $2, checked = 1, due_at = $3,"
+    " attempts = attempts - 1, version = version + 1"
+    " WHERE id = $1 AND status = 'queued'");
+
+STMT(mail_unchecked,
+    "UPDATE mail SET due_at = $2, attempts = attempts - 1,"
+    " version = version + 1 WHERE id = $1 AND status = 'queued'");
+
+STMT(mail_unchecked_all,
+    "UPDATE mail SET due_at = $1"
+    " WHERE status = 'queued' AND due_at < $1 AND checked = 0");
+
+STMT(mail_sent,
+    "UPDATE mail SET status = 'sent', sent_at = $2, last_error = NULL,"
+    " text = NULL, html = NULL, version = version + 1"
+    " WHERE id = $1 AND status = 'queued'");
+
+STMT(mail_again,
+    "UPDATE mail SET due_at = $2, last_error = $3, version = version + 1"
+    " WHERE id = $1 AND status = 'queued'");
+
+STMT(mail_failed,
+    "UPDATE mail SET status = 'failed', last_error = $2, text = NULL,"
+    " html = NULL, version = version + 1 WHERE id = $1 AND status = 'queued'");
+
+struct mail {
+	int64_t id, user_id, checked, attempts, created_at;
+	const char *key, *recipient, *subject, *text, *html;
+};
+
+static struct transport transport; /* of the one thread that delivers */
+
+enum err
+deliver_open(void)
+{
+	transport_close(&transport);
+	return transport_open(&transport, &email_settings);
+}
+
+/* Commits what is open unless err. */
+static enum err
+finish(struct db *db, enum err err)
+{
+	if (err == OK)
+		return db_commit(db);
+	db_rollback(db);
+	return err;
+}
+
+static enum err
+lease(struct db *db, struct mail *m)
+{
+	int64_t now = clock_ms();
+	enum err err;
+
+	if ((err = db_begin(db)))
+		return err;
+	return finish(db,
+	    db_get(db, &mail_lease, DB_ARGS(DB_INT(now + LEASE), DB_INT(now)),
+		DB_INTO(DB_INT_TO(&m->id), DB_TEXT_TO(&m->key),
+		    DB_INT_TO(&m->user_id), DB_TEXT_TO(&m->recipient),
+		    DB_INT_TO(&m->checked), DB_TEXT_TO(&m->subject),
+		    DB_TEXT_TO(&m->text), DB_TEXT_TO(&m->html),
+		    DB_INT_TO(&m->attempts), DB_INT_TO(&m->created_at))));
+}
+
+static enum err
+fail(struct db *db, const struct mail *m, const char *why)
+{
+	LOG(LOG_WARN, "mail failed", LOG_INT("mail", m->id),
+	    LOG_INT("attempts", m->attempts), LOG_TEXT("reason", why));
+	return db_exec(
+	    db, &mail_failed, DB_ARGS(DB_INT(m->id), DB_TEXT(why)));
+}
+
+/* Nothing that waits for user needs to be tried while it is away. */
+static enum err
+wait_for_user(struct db *db, const struct mail *m)
+{
+	int64_t at = clock_ms() + ASK_AGAIN;
+	enum err err = db_exec(
+	    db, &mail_unchecked, DB_ARGS(DB_INT(m->id), DB_INT(at)));
+
+	return err ? err
+		   : db_exec(db, &mail_unchecked_all, DB_ARGS(DB_INT(at)));
+}
+
+/* Finds out whom the mail is for; it is due at once then. */
+static enum err
+check(struct ctx *ctx, const struct mail *m)
+{
+	struct db *db = &ctx->db;
+	const char *to = m->recipient;
+	enum err found = recipient_find(ctx, NULL, m->user_id, &to), err;
+
+	if ((err = db_begin(db)))
+		return err;
+	if (found == OK)
+		err = db_exec(db, &mail_checked,
+		    DB_ARGS(DB_INT(m->id), DB_TEXT(to), DB_INT(clock_ms())));
+	else if (found == ERR_NOT_FOUND)
+		err = fail(db, m, "no such user");
+	else
+		err = wait_for_user(db, m);
+	return finish(db, err);
+}
+
+static enum verdict
+send_mail(struct arena *a, const struct mail *m, const char **answer)
+{
+	struct mime mime = { .key = m->key,
+		.date = m->created_at,
+		.from = email_settings.from,
+		.from_name = email_settings.from_name,
+		.to = m->recipient,
+		.subject = m->subject,
+		.text = m->text,
+		.html = m->html };
+	struct envelope mail = { .from = mime.from, .to = mime.to };
+	struct buf b;
+
+	if (!mime_address(mime.to)) {
+		*answer = "only addresses in ASCII can be written to";
+		return VERDICT_NEVER;
+	}
+	buf_init(&b, a);
+	mime_write(&b, &mime);
+	mail.bytes = b.data;
+	mail.len = b.len;
+	return transport.kind->send(transport.self, a, &mail, answer);
+}
+
+static int64_t
+backoff(int64_t attempts)
+{
+	int64_t wait = BACKOFF_FIRST << (attempts < 16 ? attempts - 1 : 15);
+
+	if (wait > BACKOFF_CEILING)
+		wait = BACKOFF_CEILING;
+	/* Jitter, so that what failed together does not come back together. */
+	return wait / 2 + (int64_t)randombytes_uniform((uint32_t)wait / 2 + 1);
+}
+
+static enum err
+settle(struct db *db, const struct mail *m, enum verdict verdict,
+    const char *answer)
+{
+	int64_t now = clock_ms();
+
+	if (verdict == VERDICT_ACCEPTED) {
+		LOG(LOG_INFO, "mail sent", LOG_INT("mail", m->id));
+		return db_exec(
+		    db, &mail_sent, DB_ARGS(DB_INT(m->id), DB_INT(now)));
+	}
+	if (verdict == VERDICT_NEVER || m->attempts >= email_settings.tries)
+		return fail(db, m, answer);
+	LOG(LOG_WARN, "mail put off", LOG_INT("mail", m->id),
+	    LOG_INT("attempts", m->attempts), LOG_TEXT("reason", answer));
+	return db_exec(db, &mail_again,
+	    DB_ARGS(DB_INT(m->id), DB_INT(now + backoff(m->attempts)),
+		DB_TEXT(answer)));
+}
+
+/* The first mail that is due. ERR_UNAVAILABLE when the next would fare no
+ * better. */
+static enum err
+deliver(struct ctx *ctx)
+{
+	struct mail m;
+	const char *answer;
+	enum verdict verdict;
+	enum err err;
+
+	if ((err = lease(&ctx->db, &m)))
+		return err;
+	if (!m.checked)
+		return check(ctx, &m);
+	verdict = send_mail(&ctx->arena, &m, &answer);
+	if ((err = db_begin(&ctx->db))
+	    || (err = finish(
+		    &ctx->db, settle(&ctx->db, &m, verdict, answer))))
+		return err;
+	return verdict == VERDICT_UNREACHABLE ? ERR_UNAVAILABLE : OK;
+}
+
+int64_t
+deliver_run(struct ctx *ctx)
+{
+	int64_t next, wait;
+	enum err err;
+
+	/* One look costs no lock when there is nothing to do. */
+	err = db_get(
+	    &ctx->db, &mail_next, DB_NO_ARGS, DB_INTO(DB_INT_TO(&next)));
+	wait = err || next == INT_NONE ? POLL : next - clock_ms();
+	if (wait <= 0)
+		return deliver(ctx) == OK ? 0 : POLL;
+	transport.kind->idle(transport.self);
+	return wait < POLL ? wait : POLL;
+}

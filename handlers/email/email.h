@@ -1,0 +1,35 @@
+/* What the files of the email service share. */
+#ifndef COSTER_EMAIL_H
+#define COSTER_EMAIL_H
+
+#include "shared/app.h"
+
+struct email_settings {
+	const char *url, *from, *from_name, *tls, *user, *password_file;
+	int64_t per_hour, per_recipient, tries, keep_days;
+};
+extern struct email_settings email_settings;
+
+extern const struct route_table message_routes;
+
+/* Opens the transport; errors as struct service's start wants them. */
+MUST_USE enum err deliver_open(void);
+
+/* Jobs: send what is due; drop what is old. */
+int64_t deliver_run(struct ctx *ctx);
+int64_t message_prune(struct ctx *ctx);
+
+/* Counts one more mail to an address, or to "user 7", in the transaction that
+ * is open. ERR_TOO_MANY, and in how many seconds to ask again, when the cap of
+ * the recipient or of the hour is reached. */
+MUST_USE enum err cap_take(struct req *r, const char *who);
+MUST_USE enum err cap_prune(struct db *db);
+
+/* Asks user whether somebody has the address *to, or, when that is NULL, for
+ * the address of user_id (then *to; arena). ERR_NOT_FOUND when there is no such
+ * user, ERR_UNAVAILABLE when that cannot be found out now. Call it outside of
+ * transactions. trace may be NULL. */
+MUST_USE enum err recipient_find(
+    struct ctx *ctx, const char *trace, int64_t user_id, const char **to);
+
+#endif

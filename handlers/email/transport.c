@@ -1,0 +1,44 @@
+#include "handlers/email/transport.h"
+
+#include "shared/log.h"
+
+static const struct {
+	const char *prefix;
+	const struct transport_kind *kind;
+} kinds[] = {
+	{ "smtp://", &transport_smtp },
+	{ "smtps://", &transport_smtp },
+	{ "maildir:", &transport_maildir },
+};
+
+enum err
+transport_bad_setting(const char *name, const char *why)
+{
+	LOG(LOG_ERROR, "bad setting", LOG_TEXT("setting", name),
+	    LOG_TEXT("reason", why));
+	return ERR_INVALID;
+}
+
+enum err
+transport_open(struct transport *t, const struct email_settings *s)
+{
+	enum err err;
+
+	for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
+		if (strncmp(s->url, kinds[i].prefix, strlen(kinds[i].prefix)) != 0)
+			continue;
+		if ((err = kinds[i].kind->open(&t->self, s)) == OK)
+			t->kind = kinds[i].kind;
+		return err;
+	}
+	return transport_bad_setting(
+	    "COSTER_MAIL_URL", "expected smtp://, smtps:// or maildir:");
+}
+
+void
+transport_close(struct transport *t)
+{
+	if (t->kind != NULL)
+		t->kind->close(t->self);
+	*t = (struct transport) { 0 };
+}

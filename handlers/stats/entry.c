@@ -1,0 +1,259 @@
+/*
+ * Entries of the record: written one by one or up to 1,000 at once, read,
+ * and forgotten, when their person or their time is gone.
+ */
+#include "handlers/stats/stats.h"
+
+#include "shared/clock.h"
+#include "shared/json.h"
+#include "shared/req.h"
+
+#define DATA_MAX 8192 /* bytes of its text */
+#define BATCH_MAX 1000
+#define CHUNK 500 /* rows that one commit takes from other writers */
+#define PAUSE 20  /* milliseconds that they get between two */
+
+static handler_fn post_log, get_entry, forget_person;
+
+static const struct route routes[] = {
+	{ "POST", "/log", post_log, ROUTE_ANYONE },
+	{ "GET", "/log/{id}", get_entry, READERS },
+	{ "DELETE", "/log", forget_person, ROUTE_SERVICE | ROUTE_SLOW },
+};
+const struct route_table entry_routes = ROUTES(routes);
+
+STMT(entry_insert,
+    "INSERT INTO entry (at, user_id, action, data) VALUES ($1, $2, $3, $4)"
+    " RETURNING id");
+
+STMT(entry_get, "SELECT " ENTRY_COLUMNS " FROM entry WHERE id = $1");
+
+STMT(entry_forget,
+    "UPDATE entry SET user_id = NULL, data = '{}'"
+    " WHERE id IN (SELECT id FROM entry WHERE user_id = $1 LIMIT $2)");
+
+STMT(entry_drop,
+    "DELETE FROM entry WHERE id IN (SELECT id FROM entry WHERE at < $1"
+    " AND id < (SELECT max(id) FROM entry) ORDER BY at LIMIT $2)");
+
+static const struct field entry_fields[] = {
+	FIELD(struct entry, user_id, .min = 1),
+	FIELD(struct entry, action, .flags = FIELD_REQUIRED,
+	    .format = FORMAT_NAME, .min = 1, .max = 100),
+	FIELD_AS(struct entry, data_given, "data"),
+	FIELD(struct entry, at, .format = FORMAT_TIME),
+};
+
+static const struct entry blank = { .at = INT_NONE, .user_id = INT_NONE };
+
+static const struct field batch = { .type = FIELD_LIST,
+	.min = 1,
+	.max = BATCH_MAX,
+	FIELD_ITEMS(struct entry, entry_fields),
+	.item_default = &blank };
+
+struct person {
+	int64_t user_id;
+};
+
+static const struct field person_fields[] = {
+	FIELD(struct person, user_id, .flags = FIELD_REQUIRED, .min = 1),
+};
+
+struct entry
+entry_row(const struct db_rows *q)
+{
+	return (struct entry) { .id = db_int(q, ENTRY_ID),
+		.at = db_int(q, ENTRY_AT),
+		.user_id = db_int(q, ENTRY_USER_ID),
+		.action = db_text(q, ENTRY_ACTION),
+		.data = db_text(q, ENTRY_DATA) };
+}
+
+void
+put_entry(struct buf *b, const struct entry *e)
+{
+	json_open(b, NULL, '{');
+	json_int(b, "id", e->id);
+	json_time(b, "at", e->at);
+	json_int(b, "user_id", e->user_id);
+	json_text(b, "action", e->action);
+	json_raw(b, "data", e->data);
+	json_close(b, '}');
+}
+
+/* A bearer speaks for itself; a service, an administrator and the internal
+ * network for anyone. */
+static bool
+may_name(const struct caller *c, int64_t user_id)
+{
+	switch (c->role) {
+	case ROLE_SERVICE:
+	case ROLE_ADMIN:
+		return true;
+	case ROLE_CUSTOMER:
+		return c->uid == user_id;
+	case ROLE_NOBODY:
+		break;
+	}
+	return c->internal;
+}
+
+static void
+fault(struct req *r, const char *base, const char *name, const char *detail)
+{
+	faults_add(&r->faults, arena_printf(r->arena, "%s/%s", base, name),
+	    detail);
+}
+
+/* Fills in what was left out and checks what the fields could not; base is
+ * the pointer to the entry. */
+static void
+complete(struct req *r, const char *base, struct entry *e)
+{
+	int64_t now = clock_ms();
+
+	if (e->user_id == INT_NONE && r->caller.uid != 0)
+		e->user_id = r->caller.uid;
+	if (e->user_id != INT_NONE && !may_name(&r->caller, e->user_id))
+		fault(r, base, "user_id", "is not you");
+	if (e->at == INT_NONE)
+		e->at = now;
+	if (e->at < 0 || e->at > now + CLOCK_DAY)
+		fault(r, base, "at",
+		    "must be from 1970 to at most a day from now");
+	e->data = e->data_given == NULL
+	    ? "{}"
+	    : json_object_to_json_string_ext(e->data_given,
+		JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE);
+	if (strlen(e->data) > DATA_MAX)
+		fault(r, base, "data", "must be at most 8192 bytes long");
+}
+
+static enum err
+insert(struct db *db, struct entry *e)
+{
+	return db_get(db, &entry_insert,
+	    DB_ARGS(DB_INT(e->at), DB_INT(e->user_id), DB_TEXT(e->action),
+		DB_TEXT(e->data)),
+	    DB_INTO(DB_INT_TO(&e->id)));
+}
+
+static enum err
+post_one(struct req *r, struct json_object *body)
+{
+	struct entry e = blank;
+	enum err err;
+
+	field_read_object(
+	    &r->faults, body, entry_fields, ARRAY_LEN(entry_fields), &e);
+	complete(r, "#", &e);
+	if (r->faults.count > 0)
+		return ERR_INVALID;
+	if ((err = insert(r->db, &e)))
+		return err;
+	put_entry(reply_json(r, 201), &e);
+	reply_location(r, "/log/%lld", (long long)e.id);
+	return OK;
+}
+
+static enum err
+post_many(struct req *r, struct json_object *body)
+{
+	struct field_list list = { 0 };
+	struct entry *entries;
+	struct buf *b;
+	enum err err;
+
+	field_read_array(&r->faults, body, &batch, &list);
+	entries = list.items;
+	for (size_t i = 0; i < list.count; i++)
+		complete(r, arena_printf(r->arena, "#/%zu", i), &entries[i]);
+	if (r->faults.count > 0)
+		return ERR_INVALID;
+	for (size_t i = 0; i < list.count; i++)
+		if ((err = insert(r->db, &entries[i])))
+			return err;
+	b = reply_json(r, 201);
+	json_open(b, NULL, '{');
+	json_int(b, "count", (int64_t)list.count);
+	json_int(b, "first_id", entries[0].id);
+	json_int(b, "last_id", entries[list.count - 1].id);
+	json_close(b, '}');
+	reply_location(r, "/log/%lld", (long long)entries[0].id);
+	return OK;
+}
+
+static enum err
+post_log(struct req *r)
+{
+	struct json_object *body;
+	enum err err;
+
+	if ((err = req_json(r, &body)))
+		return err;
+	return json_object_is_type(body, json_type_array) ? post_many(r, body)
+							  : post_one(r, body);
+}
+
+static enum err
+get_entry(struct req *r)
+{
+	struct db_rows q = db_query(r->db, &entry_get, DB_ARGS(DB_INT(r->id)));
+	bool found = db_next(&q);
+	struct entry e;
+	enum err err;
+
+	if (found) {
+		e = entry_row(&q);
+		put_entry(reply_json(r, 200), &e);
+	}
+	if ((err = db_end(&q)))
+		return err;
+	return found ? OK : ERR_NOT_FOUND;
+}
+
+/* In one transaction, at most CHUNK rows; how many they were. */
+static enum err
+change_some(struct db *db, const struct stmt *stmt, int64_t which, int64_t *rows)
+{
+	enum err err;
+
+	if ((err = db_begin(db)))
+		return err;
+	if ((err = db_exec(db, stmt, DB_ARGS(DB_INT(which), DB_INT(CHUNK))))) {
+		db_rollback(db);
+		return err;
+	}
+	*rows = db_changes(db);
+	return db_commit(db);
+}
+
+/* That somebody did it stays, who it was does not. */
+static enum err
+forget_person(struct req *r)
+{
+	struct person in;
+	int64_t rows;
+	enum err err;
+
+	if ((err = REQ_QUERY(r, person_fields, &in)))
+		return err;
+	do
+		if ((err = change_some(r->db, &entry_forget, in.user_id, &rows)))
+			return err;
+	while (rows > 0);
+	return reply_empty(r, 204);
+}
+
+int64_t
+entry_prune(struct ctx *ctx)
+{
+	int64_t keep = stats_settings.keep_days * CLOCK_DAY, rows;
+
+	if (keep == 0
+	    || change_some(&ctx->db, &entry_drop, clock_ms() - keep, &rows)
+	    || rows == 0)
+		return CLOCK_HOUR;
+	return PAUSE;
+}

@@ -1,0 +1,204 @@
+/*
+ * The record as a list: a page of JSON, or all that is asked for at once as
+ * lines of JSON or as CSV, which a worker streams in one read of the database.
+ */
+#include "handlers/stats/stats.h"
+
+#include "shared/clock.h"
+#include "shared/json.h"
+#include "shared/page.h"
+#include "shared/text.h"
+
+static handler_fn get_log;
+
+static const struct route routes[] = {
+	{ "GET", "/log", get_log, READERS },
+};
+const struct route_table list_routes = ROUTES(routes);
+
+/* Where the rows come from; each has an index that is in the list's order. A
+ * user's entries are few enough to look through for an action. */
+enum source { ALL, USER, ACTION, SOURCE__COUNT };
+
+/* $1 limit; $2, $3 id and time of the row before; $4 end of the period; $5
+ * user; $6 action. */
+#define LIST(which)                                                            \
+	{                                                                      \
+		"SELECT " ENTRY_COLUMNS " FROM entry WHERE " which             \
+		" AND (at, id) > ($3, $2) AND at < $4"                         \
+		" ORDER BY at, id LIMIT $1"                                    \
+	}
+
+STMT_ARRAY(lists[SOURCE__COUNT]) = {
+	[ALL] = LIST("$5 IS NULL AND $6 IS NULL"),
+	[USER] = LIST("user_id = $5 AND ($6 IS NULL OR action = $6)"),
+	[ACTION] = LIST("$5 IS NULL AND action = $6"),
+};
+
+struct query {
+	struct page page;
+	int64_t from, to, user_id;
+	const char *action;
+};
+
+static const struct field query_fields[] = {
+	PAGE_FIELDS(struct query, page),
+	FIELD(struct query, from, .format = FORMAT_TIME),
+	FIELD(struct query, to, .format = FORMAT_TIME),
+	FIELD(struct query, user_id, .min = 1),
+	FIELD(struct query, action, .format = FORMAT_NAME, .min = 1, .max = 100),
+};
+
+enum { JSON, LINES, CSV, TYPE__COUNT };
+
+static const char *const types[] = {
+	[JSON] = "application/json",
+	[LINES] = "application/x-ndjson",
+	[CSV] = "text/csv",
+	[TYPE__COUNT] = NULL,
+};
+
+static void
+put_line(struct buf *b, const struct entry *e)
+{
+	put_entry(b, e);
+	buf_addc(b, '\n');
+}
+
+/* RFC 4180; what a spreadsheet would take for a formula is made text. */
+static void
+put_cell(struct buf *b, const char *text)
+{
+	bool quoted = strpbrk(text, ",\"\r\n") != NULL;
+
+	if (quoted)
+		buf_addc(b, '"');
+	if (*text != '\0' && strchr("=+-@\t\r", *text) != NULL)
+		buf_addc(b, '\'');
+	for (; *text != '\0'; text++) {
+		if (*text == '"')
+			buf_addc(b, '"');
+		buf_addc(b, *text);
+	}
+	if (quoted)
+		buf_addc(b, '"');
+}
+
+static void
+put_row(struct buf *b, const struct entry *e)
+{
+	char at[CLOCK_TEXT_SIZE];
+
+	clock_text(e->at, at);
+	buf_addint(b, e->id);
+	buf_addc(b, ',');
+	buf_adds(b, at);
+	buf_addc(b, ',');
+	if (e->user_id != INT_NONE)
+		buf_addint(b, e->user_id);
+	buf_addc(b, ',');
+	put_cell(b, e->action);
+	buf_addc(b, ',');
+	put_cell(b, e->data);
+	buf_adds(b, "\r\n");
+}
+
+static const struct stream {
+	const char *type, *head;
+	void (*put)(struct buf *b, const struct entry *e);
+} streams[] = {
+	[LINES] = { "application/x-ndjson", "", put_line },
+	[CSV] = { "text/csv; charset=utf-8", "id,at,user_id,action,data\r\n",
+	    put_row },
+};
+_Static_assert(ARRAY_LEN(streams) == TYPE__COUNT, "every type is written");
+
+static enum err
+send_stream(struct req *r, const struct stream *s, struct db_rows *q)
+{
+	struct buf *b = reply_type(r, 200, s->type);
+	enum err err = OK, ended;
+
+	buf_adds(b, s->head);
+	while (!err && db_next(q)) {
+		struct entry e = entry_row(q);
+
+		s->put(b, &e);
+		err = reply_flush(r);
+	}
+	ended = db_end(q);
+	return err ? err : ended;
+}
+
+static enum err
+send_page(struct req *r, struct page *page, struct db_rows *q)
+{
+	struct buf *b = page_open(r);
+	enum err err;
+
+	while (db_next(q)
+	    && page_take(r, page, db_int(q, ENTRY_ID), db_text(q, ENTRY_AT))) {
+		struct entry e = entry_row(q);
+
+		put_entry(b, &e);
+	}
+	if ((err = db_end(q)))
+		return err;
+	page_close(r, page);
+	return OK;
+}
+
+/* Behind the cursor's row, but not before the period. */
+static enum err
+find_start(struct req *r, const struct query *in, int64_t *at, int64_t *id)
+{
+	const char *key = in->page.after_key;
+
+	*at = in->from;
+	*id = 0;
+	if (key == NULL)
+		return OK;
+	if (!text_to_int(key, strlen(key), at))
+		return req_fault(r, "?cursor", "is not a cursor of this list");
+	if (*at < in->from)
+		*at = in->from;
+	else
+		*id = in->page.after_id;
+	return OK;
+}
+
+/* limit and cursor count for streams too; but without a limit they send all. */
+static enum err
+get_log(struct req *r)
+{
+	struct query in = { .page = PAGE_INIT,
+		.to = INT64_MAX,
+		.user_id = INT_NONE };
+	int type = req_accepts(r, types);
+	enum source source;
+	struct db_rows q;
+	int64_t at, id;
+	enum err err;
+
+	if (type < 0)
+		return ERR_NOT_ACCEPTABLE;
+	if (type != JSON) {
+		in.page.limit = INT_MAX_EXACT;
+		if ((err = req_may_wait(r)))
+			return err;
+	}
+	in.page.order = "at";
+	if ((err = REQ_QUERY(r, query_fields, &in))
+	    || (err = page_start(r, &in.page))
+	    || (err = find_start(r, &in, &at, &id)))
+		return err;
+	source = in.user_id != INT_NONE ? USER
+	    : in.action != NULL		? ACTION
+					: ALL;
+	q = db_query(r->db, &lists[source],
+	    DB_ARGS(DB_INT(in.page.limit + (type == JSON)), DB_INT(id),
+		DB_INT(at), DB_INT(in.to), DB_INT(in.user_id),
+		DB_TEXT(in.action)));
+	return type == JSON ? send_page(r, &in.page, &q)
+			    : send_stream(r, &streams[type], &q);
+}

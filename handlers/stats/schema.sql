@@ -1,0 +1,15 @@
+-- The record of what users do.
+
+-- step 1: entries
+
+CREATE TABLE entry (
+    id      INTEGER PRIMARY KEY, -- in the order they arrived; the newest row is never deleted, so none is given twice
+    at      INTEGER NOT NULL,    -- when it happened, as the sender says
+    user_id INTEGER,             -- who did it; NULL: nobody known, or forgotten
+    action  TEXT NOT NULL,       -- what, such as invoice.paid
+    data    TEXT NOT NULL        -- a JSON object with more about it
+) STRICT;
+
+CREATE INDEX entry_by_time ON entry (at, id);
+CREATE INDEX entry_by_user ON entry (user_id, at, id) WHERE user_id IS NOT NULL;
+CREATE INDEX entry_by_action ON entry (action, at, id);

@@ -1,0 +1,238 @@
+/*
+ * What an administrator does on the host: coster-user COMMAND. Addresses and
+ * passwords are held to the same rules as in requests.
+ */
+#include "handlers/user/password.h"
+#include "handlers/user/user.h"
+
+#include <sysexits.h>
+
+#include "shared/clock.h"
+#include "shared/json.h"
+#include "shared/log.h"
+#include "shared/text.h"
+
+STMT(admin_put,
+    "INSERT INTO account"
+    " (email, email_key, role, password, created_at, updated_at)"
+    " VALUES ($1, $2, 'admin', $3, $4, $4)"
+    " ON CONFLICT (email_key) DO UPDATE SET role = excluded.role,"
+    " password = excluded.password, updated_at = excluded.updated_at,"
+    " version = account.version + 1 RETURNING id, version");
+
+STMT(account_list,
+    "SELECT id, role, email, name FROM account WHERE deleted_at IS NULL"
+    " ORDER BY id");
+
+STMT(account_find, "SELECT id FROM account WHERE email_key = $1");
+
+STMT(role_set,
+    "UPDATE account SET role = $2, updated_at = $3, version = version + 1"
+    " WHERE id = $1");
+
+struct arguments {
+	const char *email, *password, *role; /* NULL for what is not given */
+};
+
+static const char *const roles[] = { "customer", "admin", NULL };
+
+static const struct field argument_fields[] = {
+	EMAIL_FIELD(struct arguments),
+	PASSWORD_FIELD(struct arguments),
+	FIELD(struct arguments, role, .choices = roles),
+};
+
+static int
+complain(const char *what, const char *fault)
+{
+	fprintf(stderr, "coster-user: %s %s\n", what, fault);
+	return EX_DATAERR;
+}
+
+static int
+check(struct arena *a, const struct arguments *given)
+{
+	struct arguments in;
+	struct json_object *root;
+	struct faults faults;
+	const char *why;
+	struct buf b;
+
+	buf_init(&b, a);
+	json_open(&b, NULL, '{');
+	json_text(&b, "email", given->email);
+	if (given->password != NULL)
+		json_text(&b, "password", given->password);
+	if (given->role != NULL)
+		json_text(&b, "role", given->role);
+	json_close(&b, '}');
+	if (json_parse(a, b.data, b.len, &root, &why))
+		return complain("an argument is not good:", why);
+	faults_init(&faults, a);
+	field_read_object(&faults, root, argument_fields,
+	    ARRAY_LEN(argument_fields), &in);
+	if (faults.count > 0)
+		return complain(
+		    faults.first->pointer + strlen("#/"), faults.first->detail);
+	return EX_OK;
+}
+
+/* Ends the transaction; what the command exits with. */
+static int
+finish(struct db *db, enum err err)
+{
+	if (err == OK)
+		err = db_commit(db);
+	else
+		db_rollback(db);
+	return err == OK ? EX_OK : EX_IOERR;
+}
+
+/* The account that has the address. */
+static int
+find(struct ctx *ctx, const char *email, int64_t *id)
+{
+	switch (db_get(&ctx->db, &account_find,
+	    DB_ARGS(DB_TEXT(text_lower(&ctx->arena, email))),
+	    DB_INTO(DB_INT_TO(id)))) {
+	case OK:
+		return EX_OK;
+	case ERR_NOT_FOUND:
+		fprintf(stderr, "coster-user: no account has this address\n");
+		return EX_NOUSER;
+	default:
+		return EX_IOERR;
+	}
+}
+
+int
+command_keygen(struct ctx *ctx, int argc, char **argv)
+{
+	const char *dir = argv[0];
+
+	(void)ctx, (void)argc;
+	if (token_keygen(dir))
+		return EX_CANTCREAT;
+	printf("%s/signing.jwk  made: the private key, for coster-user alone\n"
+	       "%s/jwks.json    has its public half now, for all services\n"
+	       "Restart all services, coster-user last: it signs with the new "
+	       "key from then on.\n",
+	    dir, dir);
+	return EX_OK;
+}
+
+static const char *
+first_line(struct arena *a)
+{
+	char line[1024]; /* more than the longest password */
+
+	if (fgets(line, sizeof(line), stdin) == NULL)
+		*line = '\0';
+	return arena_strndup(a, line, strcspn(line, "\r\n"));
+}
+
+struct admin {
+	const char *email, *hash;
+	int64_t id, version;
+};
+
+static enum err
+put_admin(struct db *db, struct admin *a)
+{
+	enum err err = db_get(db, &admin_put,
+	    DB_ARGS(DB_TEXT(a->email), DB_TEXT(text_lower(db->arena, a->email)),
+		DB_TEXT(a->hash), DB_INT(clock_ms())),
+	    DB_INTO(DB_INT_TO(&a->id), DB_INT_TO(&a->version)));
+
+	return err ? err : sessions_end(db, a->id);
+}
+
+int
+command_add_admin(struct ctx *ctx, int argc, char **argv)
+{
+	struct arguments in = { .email = argv[0],
+		.password = first_line(&ctx->arena) };
+	struct admin a = { .email = argv[0] };
+	const char *fault;
+	int status;
+
+	(void)argc;
+	if ((status = check(&ctx->arena, &in)))
+		return status;
+	if ((fault = password_fault(in.password, in.email)) != NULL)
+		return complain("password", fault);
+	if (password_hash(&ctx->arena, in.password, &a.hash))
+		return EX_OSERR;
+	if (db_begin(&ctx->db))
+		return EX_IOERR;
+	if ((status = finish(&ctx->db, put_admin(&ctx->db, &a))))
+		return status;
+	LOG(LOG_AUDIT, "made administrator by command", LOG_INT("user", a.id));
+	printf(a.version == 1
+		? "user %lld made, an administrator\n"
+		: "user %lld is an administrator now, with this password; its "
+		  "sessions are ended\n",
+	    (long long)a.id);
+	return EX_OK;
+}
+
+int
+command_list(struct ctx *ctx, int argc, char **argv)
+{
+	struct db_rows q = db_query(&ctx->db, &account_list, DB_NO_ARGS);
+
+	(void)argc, (void)argv;
+	while (db_next(&q))
+		printf("%lld\t%s\t%s\t%s\n", (long long)db_int(&q, 0),
+		    db_text(&q, 1), db_text(&q, 2),
+		    db_text(&q, 3) != NULL ? db_text(&q, 3) : "-");
+	return db_end(&q) ? EX_IOERR : EX_OK;
+}
+
+int
+command_set_role(struct ctx *ctx, int argc, char **argv)
+{
+	struct arguments in = { .email = argv[0], .role = argv[1] };
+	int64_t id;
+	int status;
+
+	(void)argc;
+	if ((status = check(&ctx->arena, &in))
+	    || (status = find(ctx, in.email, &id)))
+		return status;
+	if (db_begin(&ctx->db))
+		return EX_IOERR;
+	status = finish(&ctx->db,
+	    db_exec(&ctx->db, &role_set,
+		DB_ARGS(DB_INT(id), DB_TEXT(in.role), DB_INT(clock_ms()))));
+	if (status)
+		return status;
+	LOG(LOG_AUDIT, "role changed by command", LOG_INT("user", id),
+	    LOG_TEXT("role", in.role));
+	printf("user %lld is %s, once its token is refreshed\n", (long long)id,
+	    in.role);
+	return EX_OK;
+}
+
+int
+command_revoke_sessions(struct ctx *ctx, int argc, char **argv)
+{
+	struct arguments in = { .email = argv[0] };
+	int64_t id;
+	int status;
+
+	(void)argc;
+	if ((status = check(&ctx->arena, &in))
+	    || (status = find(ctx, in.email, &id)))
+		return status;
+	if (db_begin(&ctx->db))
+		return EX_IOERR;
+	status = finish(&ctx->db, sessions_end(&ctx->db, id));
+	if (status)
+		return status;
+	LOG(LOG_AUDIT, "sessions ended by command", LOG_INT("user", id));
+	printf("user %lld is signed out; tokens given out before are good for "
+	       "up to %lld seconds\n",
+	    (long long)id, (long long)user_settings.token_seconds);
+	return EX_OK;
+}

@@ -1,0 +1,451 @@
+#include "handlers/payment/payment.h"
+#include "shared/clock.h"
+#include "tests/loopback.h"
+
+#define TEA                                                                    \
+	"{\"product_id\":3,\"description\":\"Tea\",\"quantity\":2,\"price\":450}"
+#define CUP                                                                    \
+	"{\"product_id\":4,\"description\":\"Cup\",\"quantity\":1,\"price\":600}"
+#define INVOICE_OF(user, lines)                                                \
+	"{\"user_id\":" user ",\"currency\":\"EUR\",\"lines\":[" lines "]}"
+#define INVOICE INVOICE_OF("7", TEA "," CUP)
+#define RESERVED                                                               \
+	"{\"user_id\":7,\"currency\":\"EUR\",\"reservation_id\":12,"           \
+	"\"lines\":[" TEA "]}"
+
+#define HOURS 336
+
+static void
+test_invoice__is_created_with_its_location(void **state)
+{
+	struct t *t = *state;
+	struct reply_seen rep = call(t, "POST", "/invoices", INVOICE, AS_SERVICE);
+
+	assert_status(&rep, 201);
+	assert_non_null(strstr(rep.fields, "Location: /invoices/1\r\n"));
+	assert_non_null(strstr(rep.fields, "ETag: \"1\"\r\n"));
+	rep = call(t, "GET", "/invoices/1", NULL, AS_USER(7));
+	assert_status(&rep, 200);
+	assert_string_equal(rep.body,
+	    "{\"id\":1,\"number\":1,\"user_id\":7,\"status\":\"open\","
+	    "\"currency\":\"EUR\",\"lines\":["
+	    "{\"product_id\":3,\"description\":\"Tea\",\"quantity\":2,"
+	    "\"price\":450,\"amount\":900},"
+	    "{\"product_id\":4,\"description\":\"Cup\",\"quantity\":1,"
+	    "\"price\":600,\"amount\":600}],"
+	    "\"total\":1500,\"amount_paid\":0,\"amount_refunded\":0,"
+	    "\"created_at\":\"2027-01-15T08:00:00.000Z\",\"paid_at\":null,"
+	    "\"expires_at\":\"2027-01-29T08:00:00.000Z\",\"version\":1}");
+	assert_int_equal(sql_int(t, "SELECT count(*) FROM outbox"), 0);
+}
+
+static void
+test_invoice__keeps_its_reservation(void **state)
+{
+	struct t *t = *state;
+	struct reply_seen rep
+	    = call(t, "POST", "/invoices", RESERVED, AS_SERVICE);
+
+	assert_status(&rep, 201);
+	peer(t, "PATCH /product/reservations/12", 200, "{}");
+	run_job(t, "outbox");
+	assert_string_equal(
+	    peer_got(t), "{\"expires_at\":\"2027-01-29T08:00:00.000Z\"}");
+}
+
+static void
+test_invoice__bad_bodies_are_refused(void **state)
+{
+	static const struct {
+		const char *body, *pointer;
+	} cases[] = {
+		{ "{}", "#/user_id" },
+		{ "{}", "#/currency" },
+		{ "{}", "#/lines" },
+		{ INVOICE_OF("0", TEA), "#/user_id" },
+		{ INVOICE_OF("7", ""), "#/lines" },
+		{ "{\"currency\":\"eur\"}", "#/currency" },
+		{ "{\"reservation_id\":0}", "#/reservation_id" },
+		{ "{\"number\":5}", "#/number" },
+		{ "{\"status\":\"paid\"}", "#/status" },
+		{ INVOICE_OF("7", "{}"), "#/lines/0/product_id" },
+		{ INVOICE_OF("7", TEA ",{}"), "#/lines/1/description" },
+		{ INVOICE_OF("7", "{\"quantity\":0}"), "#/lines/0/quantity" },
+		{ INVOICE_OF("7", "{\"price\":-1}"), "#/lines/0/price" },
+		{ INVOICE_OF("7", "{\"amount\":9}"), "#/lines/0/amount" },
+		{ INVOICE_OF("7", "{\"description\":\"\"}"),
+		    "#/lines/0/description" },
+	};
+	struct t *t = *state;
+
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct reply_seen rep = call(
+		    t, "POST", "/invoices", cases[i].body, AS_SERVICE);
+
+		assert_problem(&rep, 422, cases[i].pointer);
+	}
+	assert_int_equal(sql_int(t, "SELECT count(*) FROM invoice"), 0);
+}
+
+static void
+test_invoice__has_at_most_200_lines(void **state)
+{
+	struct t *t = *state;
+	struct reply_seen rep;
+	struct buf b;
+
+	for (int n = 200; n <= 201; n++) {
+		buf_init(&b, &worker(t)->arena);
+		buf_adds(&b, TEA);
+		for (int i = 1; i < n; i++)
+			buf_adds(&b, "," TEA);
+		rep = call(t, "POST", "/invoices",
+		    arena_printf(&worker(t)->arena,
+			"{\"user_id\":7,\"currency\":\"EUR\",\"lines\":[%s]}",
+			b.data),
+		    AS_SERVICE);
+		if (n > 200)
+			assert_problem(&rep, 422, "#/lines");
+		else
+			assert_int_equal(int_at(&rep, "total"), 200 * 900);
+	}
+}
+
+#define LINE(quantity, price)                                                  \
+	"{\"product_id\":1,\"description\":\"x\",\"quantity\":" quantity       \
+	",\"price\":" price "}"
+
+static void
+test_invoice__total_stays_exact(void **state)
+{
+	static const struct {
+		const char *body, *pointer;
+	} cases[] = {
+		{ INVOICE_OF("7", LINE("1", "9007199254740991")), NULL },
+		{ INVOICE_OF("7", LINE("1", "0")), NULL },
+		{ INVOICE_OF("7",
+		      LINE("1", "9007199254740991") "," LINE("1", "1")),
+		    "#/lines/1" },
+		{ INVOICE_OF("7", LINE("2", "4503599627370496")), "#/lines/0" },
+		{ INVOICE_OF("7", LINE("1000000", "9007199254740991")),
+		    "#/lines/0" },
+	};
+	struct t *t = *state;
+
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct reply_seen rep = call(
+		    t, "POST", "/invoices", cases[i].body, AS_SERVICE);
+
+		if (cases[i].pointer != NULL)
+			assert_problem(&rep, 422, cases[i].pointer);
+		else
+			assert_status(&rep, 201);
+	}
+}
+
+static void
+test_invoice__numbers_have_no_gaps(void **state)
+{
+	struct t *t = *state;
+	struct reply_seen rep = call(t, "POST", "/invoices", INVOICE, AS_ADMIN);
+
+	/* Fails when its number is taken already. */
+	assert_int_equal(
+	    sqlite3_exec(worker(t)->db.handle,
+		"CREATE TRIGGER refuse BEFORE INSERT ON invoice_line"
+		" WHEN NEW.product_id = 4 BEGIN SELECT RAISE(ABORT, 'no'); END",
+		NULL, NULL, NULL),
+	    SQLITE_OK);
+	rep = call(t, "POST", "/invoices", INVOICE, AS_ADMIN);
+	assert_problem(&rep, 500, NULL);
+	rep = call(t, "POST", "/invoices", INVOICE_OF("7", TEA), AS_ADMIN);
+	assert_status(&rep, 201);
+	assert_int_equal(int_at(&rep, "number"), 2);
+	assert_int_equal(sql_int(t, "SELECT count(*) FROM invoice"), 2);
+}
+
+static void
+test_invoice__same_key_makes_one(void **state)
+{
+	struct t *t = *state;
+	struct call c = { "POST", "/invoices", INVOICE, AS_SERVICE,
+		{ [PARAM_IDEMPOTENCY_KEY] = "checkout-5" } };
+	struct reply_seen first = call_with(t, &c), rep = call_with(t, &c);
+
+	assert_status(&rep, 201);
+	assert_string_equal(rep.body, first.body);
+	assert_non_null(strstr(rep.fields, "Idempotent-Replayed: true\r\n"));
+	assert_non_null(strstr(rep.fields, "Location: /invoices/1\r\n"));
+	assert_int_equal(sql_int(t, "SELECT count(*) FROM invoice"), 1);
+	assert_int_equal(sql_int(t, "SELECT last FROM invoice_number"), 1);
+	c.body = RESERVED;
+	rep = call_with(t, &c);
+	assert_problem(&rep, 422, NULL);
+	rep = call(t, "POST", "/invoices", INVOICE, AS_SERVICE);
+	assert_int_equal(int_at(&rep, "number"), 2);
+}
+
+static void
+test_invoice__who_may_do_what(void **state)
+{
+	static const struct {
+		const char *method, *path, *body;
+		struct as who;
+		int status;
+	} cases[] = {
+		{ "POST", "/invoices", INVOICE, AS_NOBODY, 401 },
+		{ "POST", "/invoices", INVOICE, AS_INTERNAL, 401 },
+		{ "POST", "/invoices", INVOICE, AS_USER(7), 403 },
+		{ "POST", "/invoices", INVOICE, AS_ADMIN, 201 },
+		{ "GET", "/invoices/1", NULL, AS_NOBODY, 401 },
+		{ "GET", "/invoices/1", NULL, AS_USER(7), 200 },
+		{ "GET", "/invoices/1", NULL, AS_USER(8), 404 },
+		{ "GET", "/invoices/1", NULL, AS_ADMIN, 200 },
+		{ "GET", "/invoices/1", NULL, AS_SERVICE, 200 },
+		{ "GET", "/invoices/99", NULL, AS_ADMIN, 404 },
+		{ "GET", "/invoices", NULL, AS_NOBODY, 401 },
+		{ "POST", "/invoices/1/void", NULL, AS_NOBODY, 401 },
+		{ "POST", "/invoices/1/void", NULL, AS_USER(7), 403 },
+		{ "POST", "/invoices/1/void", NULL, AS_SERVICE, 403 },
+		{ "POST", "/invoices/99/void", NULL, AS_ADMIN, 404 },
+		{ "POST", "/invoices/1/void", NULL, AS_ADMIN, 200 },
+		{ "DELETE", "/invoices/1", NULL, AS_ADMIN, 405 },
+	};
+	struct t *t = *state;
+
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct reply_seen rep = call(t, cases[i].method, cases[i].path,
+		    cases[i].body, cases[i].who);
+
+		assert_status(&rep, cases[i].status);
+	}
+}
+
+/* Invoices 1, 3 and 5 of user 7, 2 and 4 of user 8; 3 is void. */
+static void
+make_five(struct t *t)
+{
+	struct reply_seen rep;
+
+	for (int i = 1; i <= 5; i++) {
+		rep = call(t, "POST", "/invoices",
+		    i % 2 != 0 ? INVOICE : INVOICE_OF("8", TEA), AS_SERVICE);
+		assert_int_equal(int_at(&rep, "id"), i);
+	}
+	rep = call(t, "POST", "/invoices/3/void", NULL, AS_ADMIN);
+	assert_status(&rep, 200);
+}
+
+static void
+test_invoice__list_shows_what_concerns_the_caller(void **state)
+{
+	static const struct {
+		const char *query;
+		struct as who;
+		int64_t ids[6];
+	} cases[] = {
+		{ "", AS_ADMIN, { 5, 4, 3, 2, 1 } },
+		{ "", AS_SERVICE, { 5, 4, 3, 2, 1 } },
+		{ "", AS_USER(7), { 5, 3, 1 } },
+		{ "", AS_USER(9), { 0 } },
+		{ "?user_id=7", AS_USER(7), { 5, 3, 1 } },
+		{ "?user_id=8", AS_USER(7), { 0 } },
+		{ "?user_id=8", AS_ADMIN, { 4, 2 } },
+		{ "?status=void", AS_ADMIN, { 3 } },
+		{ "?status=open", AS_ADMIN, { 5, 4, 2, 1 } },
+		{ "?status=open", AS_USER(7), { 5, 1 } },
+		{ "?status=void&user_id=8", AS_ADMIN, { 0 } },
+		{ "?status=void&user_id=7", AS_SERVICE, { 3 } },
+	};
+	struct t *t = *state;
+
+	make_five(t);
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct reply_seen rep = call(t, "GET",
+		    arena_printf(
+			&worker(t)->arena, "/invoices%s", cases[i].query),
+		    NULL, cases[i].who);
+		size_t n = 0;
+
+		assert_status(&rep, 200);
+		for (; cases[i].ids[n] != 0; n++) {
+			char path[32];
+
+			snprintf(path, sizeof(path), "items/%zu/id", n);
+			assert_int_equal(int_at(&rep, path), cases[i].ids[n]);
+		}
+		assert_int_equal(
+		    json_object_array_length(member(&rep, "items")), n);
+	}
+}
+
+static void
+test_invoice__list_goes_on_where_its_page_ended(void **state)
+{
+	static const int64_t pages[][2] = { { 5, 4 }, { 3, 2 }, { 1, INT_NONE } };
+	struct t *t = *state;
+	const char *path = "/invoices?limit=2";
+
+	make_five(t);
+	for (size_t i = 0; i < ARRAY_LEN(pages); i++) {
+		struct reply_seen rep = call(t, "GET", path, NULL, AS_ADMIN);
+
+		assert_status(&rep, 200);
+		assert_int_equal(int_at(&rep, "items/0/id"), pages[i][0]);
+		assert_int_equal(int_at(&rep, "items/1/id"), pages[i][1]);
+		assert_int_equal(int_at(&rep, "items/0/lines/0/amount"), 900);
+		if (text_at(&rep, "next_cursor") == NULL) {
+			assert_int_equal(i, ARRAY_LEN(pages) - 1);
+			break;
+		}
+		path = arena_printf(&worker(t)->arena,
+		    "/invoices?limit=2&cursor=%s", text_at(&rep, "next_cursor"));
+	}
+}
+
+static void
+test_invoice__list_refuses_bad_queries(void **state)
+{
+	static const struct {
+		const char *path, *pointer;
+	} cases[] = {
+		{ "/invoices?status=lost", "?status" },
+		{ "/invoices?user_id=0", "?user_id" },
+		{ "/invoices?user_id=x", "?user_id" },
+		{ "/invoices?limit=201", "?limit" },
+		{ "/invoices?cursor=x", "?cursor" },
+		{ "/invoices?number=1", "?number" },
+	};
+	struct t *t = *state;
+
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct reply_seen rep
+		    = call(t, "GET", cases[i].path, NULL, AS_ADMIN);
+
+		assert_problem(&rep, 422, cases[i].pointer);
+	}
+}
+
+static void
+test_invoice__void_releases_the_reservation_once(void **state)
+{
+	struct t *t = *state;
+	struct reply_seen rep
+	    = call(t, "POST", "/invoices", RESERVED, AS_SERVICE);
+
+	rep = call(t, "POST", "/invoices/1/void", NULL, AS_ADMIN);
+	assert_status(&rep, 200);
+	assert_string_equal(text_at(&rep, "status"), "void");
+	assert_int_equal(int_at(&rep, "version"), 2);
+	rep = call(t, "POST", "/invoices/1/void", NULL, AS_ADMIN);
+	assert_problem(&rep, 409, NULL);
+	assert_string_equal(
+	    text_at(&rep, "type"), "urn:coster:problem:invoice-void");
+	peer(t, "PATCH /product/reservations/12", 200, "{}");
+	peer(t, "DELETE /product/reservations/12", 204, NULL);
+	run_job(t, "outbox");
+	run_job(t, "outbox");
+	assert_int_equal(sql_int(t, "SELECT count(*) FROM outbox"), 0);
+}
+
+static void
+test_invoice__conditional_requests(void **state)
+{
+	struct t *t = *state;
+	struct reply_seen rep = call(t, "POST", "/invoices", INVOICE, AS_ADMIN);
+
+	rep = call_with(t,
+	    &(struct call) { "GET", "/invoices/1", NULL, AS_USER(7),
+		{ [PARAM_IF_NONE_MATCH] = "\"1\"" } });
+	assert_status(&rep, 304);
+	rep = call_with(t,
+	    &(struct call) { "POST", "/invoices/1/void", NULL, AS_ADMIN,
+		{ [PARAM_IF_MATCH] = "\"2\"" } });
+	assert_problem(&rep, 412, NULL);
+	rep = call_with(t,
+	    &(struct call) { "POST", "/invoices/1/void", NULL, AS_ADMIN,
+		{ [PARAM_IF_MATCH] = "\"1\"" } });
+	assert_status(&rep, 200);
+}
+
+static void
+test_invoice__is_void_when_its_time_is_over(void **state)
+{
+	struct t *t = *state;
+	struct reply_seen rep
+	    = call(t, "POST", "/invoices", RESERVED, AS_SERVICE);
+
+	peer(t, "PATCH /product/reservations/12", 200, "{}");
+	run_job(t, "outbox");
+	advance(t, HOURS * CLOCK_HOUR - 1);
+	assert_int_not_equal(run_job(t, "expire invoices"), 0);
+	rep = call(t, "GET", "/invoices/1", NULL, AS_USER(7));
+	assert_string_equal(text_at(&rep, "status"), "open");
+	advance(t, 1);
+	assert_int_equal(run_job(t, "expire invoices"), 0);
+	assert_int_not_equal(run_job(t, "expire invoices"), 0);
+	rep = call(t, "GET", "/invoices/1", NULL, AS_USER(7));
+	assert_string_equal(text_at(&rep, "status"), "void");
+	assert_int_equal(int_at(&rep, "version"), 2);
+	peer(t, "DELETE /product/reservations/12", 204, NULL);
+	run_job(t, "outbox");
+}
+
+static void
+test_invoice__does_not_expire_while_a_payment_is_open(void **state)
+{
+	struct t *t = *state;
+	struct reply_seen rep = call(t, "POST", "/invoices", INVOICE, AS_ADMIN);
+
+	rep = call(t, "POST", "/invoices/1/pay",
+	    "{\"method\":\"sandbox\",\"token\":\"tok_timeout_decline\"}",
+	    AS_USER(7));
+	assert_status(&rep, 202);
+	advance(t, HOURS * CLOCK_HOUR);
+	assert_int_not_equal(run_job(t, "expire invoices"), 0);
+	assert_int_equal(run_job(t, "settle attempts"), 0);
+	assert_int_equal(run_job(t, "expire invoices"), 0);
+	rep = call(t, "GET", "/invoices/1", NULL, AS_ADMIN);
+	assert_string_equal(text_at(&rep, "status"), "void");
+}
+
+static void
+test_invoice__does_not_expire_once_paid(void **state)
+{
+	struct t *t = *state;
+	struct reply_seen rep = call(t, "POST", "/invoices", INVOICE, AS_ADMIN);
+
+	rep = call(t, "POST", "/invoices/1/pay",
+	    "{\"method\":\"sandbox\",\"token\":\"tok_ok\"}", AS_USER(7));
+	assert_status(&rep, 200);
+	advance(t, HOURS * CLOCK_HOUR);
+	assert_int_not_equal(run_job(t, "expire invoices"), 0);
+	rep = call(t, "GET", "/invoices/1", NULL, AS_ADMIN);
+	assert_string_equal(text_at(&rep, "status"), "paid");
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(test_invoice__is_created_with_its_location),
+		TEST(test_invoice__keeps_its_reservation),
+		TEST(test_invoice__bad_bodies_are_refused),
+		TEST(test_invoice__has_at_most_200_lines),
+		TEST(test_invoice__total_stays_exact),
+		TEST(test_invoice__numbers_have_no_gaps),
+		TEST(test_invoice__same_key_makes_one),
+		TEST(test_invoice__who_may_do_what),
+		TEST(test_invoice__list_shows_what_concerns_the_caller),
+		TEST(test_invoice__list_goes_on_where_its_page_ended),
+		TEST(test_invoice__list_refuses_bad_queries),
+		TEST(test_invoice__void_releases_the_reservation_once),
+		TEST(test_invoice__conditional_requests),
+		TEST(test_invoice__is_void_when_its_time_is_over),
+		TEST(test_invoice__does_not_expire_while_a_payment_is_open),
+		TEST(test_invoice__does_not_expire_once_paid),
+	};
+
+	setenv("COSTER_GATEWAYS", "manual,sandbox", 1);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,215 @@
+"""Each program by itself: its commands, and what it says when it cannot start."""
+
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+
+import pytest
+
+from stack import BUILD, SERVICES, eventually, is_listening
+
+USAGE, DATAERR, NOINPUT, OSFILE, IOERR, CONFIG = 64, 65, 66, 72, 74, 78
+each_service = pytest.mark.parametrize("program", SERVICES, indirect=True)
+
+
+class Program:
+    def __init__(self, service, folder):
+        self.name, self.folder = f"coster-{service}", folder
+        self.db = folder / f"{service}.db"
+        self.settings = {
+            "COSTER_DB": self.db,
+            "COSTER_KEY_FILE": folder / "coster.key",
+            "COSTER_JWKS_FILE": folder / "jwks.json",
+            "COSTER_SIGNING_KEY_FILE": folder / "signing.jwk",
+            "COSTER_INTERNAL_SOCKET": folder / "internal.sock",
+            "COSTER_MAIL_URL": f"maildir:{folder}/mail",
+        }
+
+    @property
+    def environment(self):
+        return {"PATH": os.environ["PATH"], **{k: str(v) for k, v in self.settings.items()}}
+
+    def run(self, *arguments, stdin=subprocess.DEVNULL, **more):
+        return subprocess.run([BUILD / self.name, *arguments], env=self.environment, timeout=20,
+            capture_output=True, text=True, **({} if "input" in more else {"stdin": stdin}), **more)
+
+    def check(self, *arguments, expect=0, **more):
+        """It ends with a status, and if that is a fault, with one line that says so."""
+        done = self.run(*arguments, **more)
+        assert done.returncode == expect, done
+        if expect != 0:
+            assert len(done.stderr.splitlines()) == 1 and done.stderr.endswith("\n"), done
+            assert done.stdout == "", done
+        return done
+
+
+@pytest.fixture(scope="session")
+def keys(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("keys")
+    (folder / "coster.key").write_text("k" * 64 + "\n")
+    subprocess.run([BUILD / "coster-user", "keygen", folder], check=True,
+        env={"PATH": os.environ["PATH"]}, capture_output=True, timeout=20)
+    return folder
+
+
+@pytest.fixture
+def program(request, keys, tmp_path):
+    for key in keys.iterdir():
+        (tmp_path / key.name).write_bytes(key.read_bytes())
+    (tmp_path / "mail").mkdir()
+    return Program(request.param, tmp_path)
+
+
+@each_service
+def test_help_version_and_check(program):
+    text = program.check("--help").stdout
+    for word in (program.name, "--check", "--version", "backup FILE", *list(program.settings)[:3]):
+        assert word in text
+    assert program.check("--version").stdout.startswith(f"{program.name} ")
+    assert program.check("--check").stdout == f"{program.name}: ready to start\n"
+    assert program.check("--check").stderr == ""
+
+
+@each_service
+def test_help_needs_nothing(program):
+    program.settings = {"COSTER_WORKERS": "nonsense"}
+    program.check("--help")
+    program.check("--version")
+
+
+@each_service
+@pytest.mark.parametrize("arguments", [["nonsense"], ["--nonsense"], ["backup"], ["--check", "x"],
+    ["backup", "a", "b"]])
+def test_unknown_commands(program, arguments):
+    program.check(*arguments, expect=USAGE)
+
+
+@each_service
+@pytest.mark.parametrize("name, value", [("COSTER_WORKERS", "0"), ("COSTER_WORKERS", "four"),
+    ("COSTER_WORKERS", "65"), ("COSTER_QUEUE", "-1"), ("COSTER_LOG_LEVEL", "loud"),
+    ("COSTER_PUBLIC_URL", "shop.example")])
+def test_bad_settings(program, name, value):
+    program.settings[name] = value
+    assert name in program.check("--check", expect=CONFIG).stderr
+
+
+@pytest.mark.parametrize("program, name, value", [
+    ("email", "COSTER_MAIL_URL", "gopher://x"),
+    ("email", "COSTER_MAIL_URL", "nonsense"),
+    ("payment", "COSTER_GATEWAYS", "manual,gold"),
+], indirect=["program"])
+def test_bad_settings_of_one_service(program, name, value):
+    program.settings[name] = value
+    assert name in program.check("--check", expect=CONFIG).stderr
+
+
+@each_service
+@pytest.mark.parametrize("setting, content", [("COSTER_KEY_FILE", None), ("COSTER_KEY_FILE", ""),
+    ("COSTER_KEY_FILE", "short\n"), ("COSTER_JWKS_FILE", None), ("COSTER_JWKS_FILE", "{}"),
+    ("COSTER_JWKS_FILE", "nonsense")])
+def test_missing_and_bad_keys(program, setting, content):
+    path = program.settings[setting]
+    path.unlink()
+    if content is not None:
+        path.write_text(content)
+    assert str(path) in program.check("--check", expect=NOINPUT).stderr
+
+
+@pytest.mark.parametrize("program", ["user"], indirect=True)
+@pytest.mark.parametrize("content", [None, "", "nonsense", "{}"])
+def test_a_bad_signing_key(program, content):
+    path = program.settings["COSTER_SIGNING_KEY_FILE"]
+    path.unlink()
+    if content is not None:
+        path.write_text(content)
+    assert str(path) in program.check("--check", expect=NOINPUT).stderr
+
+
+@each_service
+def test_a_database_in_a_missing_folder(program):
+    program.settings["COSTER_DB"] = program.folder / "missing" / "x.db"
+    assert "missing/x.db" in program.check("--check", expect=IOERR).stderr
+
+
+@each_service
+def test_a_file_that_is_no_database(program):
+    program.db.write_bytes(b"nonsense, " * 1000)
+    assert str(program.db) in program.check("--check", expect=IOERR).stderr
+
+
+@each_service
+@pytest.mark.parametrize("component", ["shared", None])
+def test_a_database_that_is_newer(program, component):
+    program.check("--check")
+    with sqlite3.connect(program.db) as db:
+        steps = db.execute("SELECT component, max(step) FROM migration GROUP BY component")
+        assert {name for name, _ in steps} == {"shared", program.name.removeprefix("coster-")}
+        db.execute("INSERT INTO migration VALUES (?, 999, 0)",
+            [component or program.name.removeprefix("coster-")])
+    for arguments in (["--check"], ["backup", program.folder / "copy"]):
+        assert "999" in program.check(*arguments, expect=DATAERR).stderr
+
+
+@each_service
+def test_standard_input_that_is_no_listening_socket(program):
+    assert "spawn-fcgi" in program.check(expect=OSFILE).stderr
+    with socket.socket(socket.AF_UNIX) as s:
+        program.check(stdin=s, expect=OSFILE)
+
+
+@each_service
+def test_it_serves_until_it_is_told_to_stop(program):
+    path, log = program.folder / "x.sock", program.folder / "log"
+    with socket.socket(socket.AF_UNIX) as s, log.open("w") as out:
+        s.bind(str(path))
+        s.listen()
+        process = subprocess.Popen([BUILD / program.name], stdin=s, stderr=out,
+            env=program.environment)
+    try:
+        eventually(lambda: "event=serving" in log.read_text())
+        assert is_listening(path)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+    finally:
+        process.kill()
+    assert not path.exists() and "event=stopped" in log.read_text()
+
+
+@each_service
+def test_a_backup_is_a_whole_copy(program):
+    program.check("--check")
+    copy = program.folder / "copy.db"
+    program.check("backup", copy)
+    with sqlite3.connect(copy) as db:
+        assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        tables = {name for name, in db.execute("SELECT name FROM sqlite_schema")}
+    assert {"migration", "outbox", "idempotency"} < tables
+    program.check("backup", copy, expect=IOERR)    # it overwrites nothing
+    program.check("backup", program.folder / "missing/copy", expect=IOERR)
+    program.settings["COSTER_DB"] = copy
+    program.check("--check")
+
+
+@pytest.mark.parametrize("program", ["user"], indirect=True)
+def test_an_administrator_is_made_once(program):
+    done = program.check("add-admin", "root@shop.example", input="nine green pears\n")
+    assert "pears" not in done.stdout + done.stderr
+    with sqlite3.connect(program.db) as db:
+        assert db.execute("SELECT count(*) FROM account WHERE role = 'admin'").fetchone() == (1,)
+    assert program.run("add-admin", "nonsense", input="nine green pears\n").returncode != 0
+    assert program.run("add-admin", "b@shop.example", input="\n").returncode != 0
+
+
+@pytest.mark.parametrize("program", ["user"], indirect=True)
+def test_keys_are_not_overwritten(program):
+    path = program.settings["COSTER_SIGNING_KEY_FILE"]
+    before = path.read_bytes()
+    assert program.run("keygen", program.folder).returncode != 0
+    assert path.read_bytes() == before and path.stat().st_mode & 0o777
+    made = program.folder / "made"
+    made.mkdir()
+    program.check("keygen", made)
+    assert (made / "signing.jwk").stat().st_mode & 0o777 == 0o600
+    assert (made / "jwks.json").read_text().count('"d"') == 0
