@@ -1,5 +1,7 @@
 #include "shared/json.h"
 
+#include <pthread.h>
+
 #include "shared/clock.h"
 #include "shared/text.h"
 
@@ -266,15 +268,34 @@ put_tree(void *root)
 	json_object_put(root);
 }
 
-/* One a thread: it costs more to make than a small body to parse. */
+/* One a thread, and gone with it: it costs more to make than a small body to
+ * parse. */
+static pthread_key_t tokener_key;
+
+static void
+free_tokener(void *tok)
+{
+	json_tokener_free(tok);
+}
+
+static void
+make_tokener_key(void)
+{
+	if (pthread_key_create(&tokener_key, free_tokener) != 0)
+		abort();
+}
+
 static struct json_tokener *
 tokener(void)
 {
-	static _Thread_local struct json_tokener *tok;
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+	struct json_tokener *tok;
 
+	pthread_once(&once, make_tokener_key);
+	tok = pthread_getspecific(tokener_key);
 	if (tok == NULL) {
 		tok = json_tokener_new_ex(JSON_DEPTH_MAX + 2);
-		if (tok == NULL)
+		if (tok == NULL || pthread_setspecific(tokener_key, tok) != 0)
 			abort();
 		json_tokener_set_flags(tok,
 		    JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);

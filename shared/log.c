@@ -5,7 +5,8 @@
 
 #include "shared/clock.h"
 
-#define LINE_MAX 1024
+#define LINE_MAX 2048
+#define VALUE_MAX 500 /* bytes */
 #define HELD_MAX 8192
 
 static const char *const level_names[] = {
@@ -47,42 +48,63 @@ put(struct line *l, const char *s, size_t n)
 	l->len += n;
 }
 
+/* Of a long value the beginning, to the end of a character. */
+static size_t
+value_length(const char *s)
+{
+	size_t n = strnlen(s, VALUE_MAX);
+
+	while (n > 0 && ((unsigned char)s[n] & 0xc0) == 0x80)
+		n--;
+	return n;
+}
+
+static bool
+is_plain(const char *s, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if ((unsigned char)s[i] <= ' ' || s[i] == 0x7f || s[i] == '='
+		    || s[i] == '"' || s[i] == '\\')
+			return false;
+	return n > 0;
+}
+
 static void
 put_value(struct line *l, const char *s)
 {
 	static const char hex[] = "0123456789abcdef";
+	size_t n = value_length(s);
 
-	if (*s != '\0' && s[strcspn(s, " =\"\\")] == '\0') {
-		const char *p = s;
-
-		while ((unsigned char)*p > ' ' && *p != 0x7f)
-			p++;
-		if (*p == '\0') {
-			put(l, s, (size_t)(p - s));
-			return;
-		}
+	if (is_plain(s, n)) {
+		put(l, s, n);
+		return;
 	}
 	put(l, "\"", 1);
-	for (; *s != '\0'; s++) {
-		unsigned char c = (unsigned char)*s;
+	for (size_t i = 0; i < n; i++) {
+		unsigned char c = (unsigned char)s[i];
 
 		if (c == '"' || c == '\\')
 			put(l, "\\", 1);
 		if (c < ' ' || c == 0x7f)
 			put(l, (char[]) { '\\', 'x', hex[c >> 4], hex[c & 15] }, 4);
 		else
-			put(l, s, 1);
+			put(l, s + i, 1);
 	}
 	put(l, "\"", 1);
 }
 
+/* What does not fit is left out: half a pair would spoil the line. */
 static void
 put_pair(struct line *l, const char *key, const char *value)
 {
-	put(l, l->len > 0 ? " " : "", l->len > 0);
+	size_t start = l->len;
+
+	put(l, " ", l->len > 0);
 	put(l, key, strlen(key));
 	put(l, "=", 1);
 	put_value(l, value);
+	if (l->len == LINE_MAX)
+		l->len = start;
 }
 
 static void

@@ -12,8 +12,8 @@
  * next try, or a job in either instance; a lease lets one at it at a time, and
  * a taker whose lease was lost records nothing (attempts has gone on).
  *
- * One that is not through after ten minutes is undone, well before
- * product lets the reservation expire.
+ * One that is not through after ten minutes is undone, well before product lets
+ * the reservation expire.
  */
 #include "handlers/cart/cart.h"
 #include "handlers/cart/checkout.h"
@@ -373,7 +373,7 @@ post_checkout(struct req *r)
 	if ((err = run(r->ctx, &c))) {
 		r->retry_after = 2;
 		return req_fail(r, err,
-		    "the checkout is not through yet; ask again for its result");
+		    "the checkout is not through yet: ask again");
 	}
 	if (c.state == DONE)
 		return reply_invoice(r, &c);

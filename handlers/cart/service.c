@@ -11,9 +11,10 @@ EMBED(cart_schema, "handlers/cart/schema.sql");
 struct cart_settings cart_settings;
 
 static const struct setting settings[] = {
-	SETTING(struct cart_settings, fresh_seconds, "COSTER_CART_FRESH_SECONDS",
-	    "10", "how long a cart shows prices before product is asked again",
-	    .min = 0, .max = 3600),
+	SETTING(struct cart_settings, fresh_seconds,
+	    "COSTER_CART_FRESH_SECONDS", "10",
+	    "how long a cart shows prices before product is asked again",
+	    .max = 3600),
 };
 
 static const struct route_table *const routes[] = {

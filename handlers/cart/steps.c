@@ -63,7 +63,7 @@ has_type(const struct client_reply *reply, const char *urn)
 	return type != NULL && strcmp(type, urn) == 0;
 }
 
-/* A refusal that asking again will not change: not ones of who asks, or when. */
+/* A refusal that asking again will not change: not of who asks, or when. */
 static bool
 is_final(int status)
 {
@@ -101,7 +101,8 @@ put_lines(struct buf *b, const struct checkout *c, const struct member *members,
 {
 	json_open(b, "lines", '[');
 	for (size_t i = 0; i < json_object_array_length(c->lines); i++) {
-		struct json_object *line = json_object_array_get_idx(c->lines, i);
+		struct json_object *line
+		    = json_object_array_get_idx(c->lines, i);
 
 		json_open(b, NULL, '{');
 		for (size_t m = 0; m < count; m++)
@@ -158,7 +159,8 @@ static int64_t
 item_of_product(const struct checkout *c, int64_t product_id)
 {
 	for (size_t i = 0; i < json_object_array_length(c->lines); i++) {
-		struct json_object *line = json_object_array_get_idx(c->lines, i);
+		struct json_object *line
+		    = json_object_array_get_idx(c->lines, i);
 
 		if (member_int(line, "product_id") == product_id)
 			return member_int(line, "item_id");

@@ -10,6 +10,9 @@ struct email_settings {
 };
 extern struct email_settings email_settings;
 
+/* Tells the log what is wrong with a setting; returns ERR_INVALID. */
+MUST_USE enum err bad_setting(const char *name, const char *why);
+
 extern const struct route_table message_routes;
 
 /* Opens the transport; errors as struct service's start wants them. */

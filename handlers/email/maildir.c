@@ -31,13 +31,13 @@ make_folders(const char *path)
 		    folder, sizeof(folder), "%s%s", path, folders[i]);
 
 		if (n >= (int)sizeof(folder))
-			return transport_bad_setting(
+			return bad_setting(
 			    "COSTER_MAIL_URL", "the folder's name is too long");
 		if ((mkdir(folder, 0700) == 0 || errno == EEXIST)
 		    && stat(folder, &st) == 0 && S_ISDIR(st.st_mode)
 		    && access(folder, W_OK | X_OK) == 0)
 			continue;
-		return transport_bad_setting("COSTER_MAIL_URL",
+		return bad_setting("COSTER_MAIL_URL",
 		    "the Maildir cannot be made or written to");
 	}
 	return OK;
@@ -51,7 +51,7 @@ maildir_open(void **self, const struct email_settings *s)
 	enum err err;
 
 	if (*path != '/')
-		return transport_bad_setting(
+		return bad_setting(
 		    "COSTER_MAIL_URL", "expected maildir:/a/folder");
 	if ((err = make_folders(path)))
 		return err;

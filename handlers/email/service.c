@@ -45,10 +45,11 @@ static const struct job jobs[] = {
 	{ "prune mail", message_prune, JOB_TIMED },
 };
 
-static enum err
-bad_setting(const char *why)
+enum err
+bad_setting(const char *name, const char *why)
 {
-	LOG(LOG_ERROR, "bad setting", LOG_TEXT("setting", why));
+	LOG(LOG_ERROR, "bad setting", LOG_TEXT("setting", name),
+	    LOG_TEXT("reason", why));
 	return ERR_INVALID;
 }
 
@@ -60,9 +61,10 @@ start(const struct app *app)
 	(void)app;
 	if (!mime_address(s->from))
 		return bad_setting(
-		    "COSTER_MAIL_FROM: expected an address in ASCII");
+		    "COSTER_MAIL_FROM", "expected an address in ASCII");
 	if (strcmp(s->tls, "try") != 0 && strcmp(s->tls, "require") != 0)
-		return bad_setting("COSTER_MAIL_TLS: expected try or require");
+		return bad_setting(
+		    "COSTER_MAIL_TLS", "expected try or require");
 	return deliver_open();
 }
 

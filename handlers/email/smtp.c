@@ -16,7 +16,7 @@
 
 #define CONNECT_TIMEOUT_MS 10000L
 #define TIMEOUT_MS 30000L /* of a mail; also bounds how long a stop waits */
-#define GOODBYE_TIMEOUT 10L /* seconds for an answer, also to QUIT */
+#define ANSWER_TIMEOUT 30L /* seconds; of QUIT, which has no other bound */
 #define IDLE_US (5 * INT64_C(1000000))
 
 /* Codes of RFC 5321 and 4954. */
@@ -78,21 +78,23 @@ static enum err
 check_url(const char *text, bool *here)
 {
 	CURLU *url = curl_url();
-	char *host = NULL, *user = NULL, *path = NULL;
+	char *host = NULL, *path = NULL, *none = NULL;
 	bool good;
 
-	good = url != NULL && curl_url_set(url, CURLUPART_URL, text, 0) == CURLUE_OK
+	good = url != NULL
+	    && curl_url_set(url, CURLUPART_URL, text, 0) == CURLUE_OK
 	    && curl_url_get(url, CURLUPART_HOST, &host, 0) == CURLUE_OK
-	    && curl_url_get(url, CURLUPART_USER, &user, 0) == CURLUE_NO_USER
 	    && curl_url_get(url, CURLUPART_PATH, &path, 0) == CURLUE_OK
-	    && strcmp(path, "/") == 0;
+	    && strcmp(path, "/") == 0
+	    && curl_url_get(url, CURLUPART_USER, &none, 0) == CURLUE_NO_USER
+	    && curl_url_get(url, CURLUPART_QUERY, &none, 0) == CURLUE_NO_QUERY;
 	*here = good && is_here(host);
 	curl_free(host);
-	curl_free(user);
 	curl_free(path);
+	curl_free(none);
 	curl_url_cleanup(url);
 	return good ? OK
-		    : transport_bad_setting("COSTER_MAIL_URL",
+		    : bad_setting("COSTER_MAIL_URL",
 			"expected smtp://HOST:PORT or smtps://HOST:PORT");
 }
 
@@ -107,7 +109,7 @@ set_login(CURL *c, const struct email_settings *s)
 	if (*s->user == '\0')
 		return OK;
 	if (*s->password_file == '\0')
-		return transport_bad_setting("COSTER_MAIL_PASSWORD_FILE",
+		return bad_setting("COSTER_MAIL_PASSWORD_FILE",
 		    "needed with COSTER_MAIL_USER");
 	arena_init(&a);
 	text = file_read(&a, s->password_file, &len);
@@ -134,7 +136,7 @@ set_options(CURL *c, struct smtp *s, const char *url, bool strict)
 	curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
 	curl_easy_setopt(c, CURLOPT_CONNECTTIMEOUT_MS, CONNECT_TIMEOUT_MS);
 	curl_easy_setopt(c, CURLOPT_TIMEOUT_MS, TIMEOUT_MS);
-	curl_easy_setopt(c, CURLOPT_SERVER_RESPONSE_TIMEOUT, GOODBYE_TIMEOUT);
+	curl_easy_setopt(c, CURLOPT_SERVER_RESPONSE_TIMEOUT, ANSWER_TIMEOUT);
 	curl_easy_setopt(c, CURLOPT_USE_SSL,
 	    (long)(strict ? CURLUSESSL_ALL : CURLUSESSL_TRY));
 	curl_easy_setopt(c, CURLOPT_SSL_VERIFYPEER, strict ? 1L : 0L);

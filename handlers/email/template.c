@@ -8,7 +8,9 @@ struct vars {
 };
 
 static const struct field welcome_vars[] = {
-	FIELD(struct vars, name, .flags = FIELD_REQUIRED | FIELD_NULLABLE),
+	/* Long enough for an address, which stands in for a name. */
+	FIELD(struct vars, name, .flags = FIELD_REQUIRED | FIELD_NULLABLE,
+	    .max = 254),
 };
 
 static const struct field receipt_vars[] = {
@@ -19,7 +21,8 @@ static const struct field receipt_vars[] = {
 };
 
 static const struct field link_vars[] = {
-	FIELD(struct vars, link, .flags = FIELD_REQUIRED, .min = 1, .max = 2000),
+	FIELD(struct vars, link, .flags = FIELD_REQUIRED, .min = 1,
+	    .max = 2000),
 };
 
 /* {{x}} stands for the variable x, escaped in the HTML. */

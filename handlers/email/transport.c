@@ -1,7 +1,5 @@
 #include "handlers/email/transport.h"
 
-#include "shared/log.h"
-
 static const struct {
 	const char *prefix;
 	const struct transport_kind *kind;
@@ -12,26 +10,20 @@ static const struct {
 };
 
 enum err
-transport_bad_setting(const char *name, const char *why)
-{
-	LOG(LOG_ERROR, "bad setting", LOG_TEXT("setting", name),
-	    LOG_TEXT("reason", why));
-	return ERR_INVALID;
-}
-
-enum err
 transport_open(struct transport *t, const struct email_settings *s)
 {
 	enum err err;
 
 	for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
-		if (strncmp(s->url, kinds[i].prefix, strlen(kinds[i].prefix)) != 0)
+		const char *prefix = kinds[i].prefix;
+
+		if (strncmp(s->url, prefix, strlen(prefix)) != 0)
 			continue;
 		if ((err = kinds[i].kind->open(&t->self, s)) == OK)
 			t->kind = kinds[i].kind;
 		return err;
 	}
-	return transport_bad_setting(
+	return bad_setting(
 	    "COSTER_MAIL_URL", "expected smtp://, smtps:// or maildir:");
 }
 

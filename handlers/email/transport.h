@@ -45,7 +45,4 @@ MUST_USE enum err transport_open(
     struct transport *t, const struct email_settings *s);
 void transport_close(struct transport *t);
 
-/* For the kinds: what is wrong with a setting, to the log. */
-MUST_USE enum err transport_bad_setting(const char *name, const char *why);
-
 #endif

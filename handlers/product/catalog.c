@@ -223,10 +223,9 @@ get_products(struct req *r)
 	    || (err = find_source(r, &in, &source, &what)))
 		return err;
 	q = db_query(r->db, &lists[source][order],
-	    DB_ARGS(DB_INT(in.page.limit + 1), DB_INT(in.page.after_id),
-		key, DB_INT(in.min_price),
-		DB_INT(in.max_price), DB_INT(in.in_stock), DB_TEXT(what),
-		DB_TEXT(in.category)));
+	    DB_ARGS(DB_INT(in.page.limit + 1), DB_INT(in.page.after_id), key,
+		DB_INT(in.min_price), DB_INT(in.max_price), DB_INT(in.in_stock),
+		DB_TEXT(what), DB_TEXT(in.category)));
 	b = page_open(r);
 	while (db_next(&q)
 	    && page_take(r, &in.page, db_int(&q, PRODUCT_ID),

@@ -102,8 +102,8 @@ may_name(const struct caller *c, int64_t user_id)
 static void
 fault(struct req *r, const char *base, const char *name, const char *detail)
 {
-	faults_add(&r->faults, arena_printf(r->arena, "%s/%s", base, name),
-	    detail);
+	faults_add(
+	    &r->faults, arena_printf(r->arena, "%s/%s", base, name), detail);
 }
 
 /* Fills in what was left out and checks what the fields could not; base is
@@ -213,9 +213,10 @@ get_entry(struct req *r)
 	return found ? OK : ERR_NOT_FOUND;
 }
 
-/* In one transaction, at most CHUNK rows; how many they were. */
+/* At most CHUNK rows, in one transaction; how many they were. */
 static enum err
-change_some(struct db *db, const struct stmt *stmt, int64_t which, int64_t *rows)
+change_some(
+    struct db *db, const struct stmt *stmt, int64_t which, int64_t *rows)
 {
 	enum err err;
 
@@ -240,7 +241,8 @@ forget_person(struct req *r)
 	if ((err = REQ_QUERY(r, person_fields, &in)))
 		return err;
 	do
-		if ((err = change_some(r->db, &entry_forget, in.user_id, &rows)))
+		if ((err = change_some(
+			 r->db, &entry_forget, in.user_id, &rows)))
 			return err;
 	while (rows > 0);
 	return reply_empty(r, 204);

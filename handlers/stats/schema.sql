@@ -2,8 +2,9 @@
 
 -- step 1: entries
 
+-- The newest row is never deleted, so that no id is given twice.
 CREATE TABLE entry (
-    id      INTEGER PRIMARY KEY, -- in the order they arrived; the newest row is never deleted, so none is given twice
+    id      INTEGER PRIMARY KEY, -- in the order they arrived
     at      INTEGER NOT NULL,    -- when it happened, as the sender says
     user_id INTEGER,             -- who did it; NULL: nobody known, or forgotten
     action  TEXT NOT NULL,       -- what, such as invoice.paid

@@ -84,7 +84,8 @@ check_period(struct req *r, struct query *in, const struct group *g)
 	if (in->from > in->to)
 		return req_fault(r, "?to", "must not be before from");
 	if (in->to - in->from > g->period_max)
-		return req_fault(r, "?from", "must be at most %lld days before to",
+		return req_fault(r, "?from",
+		    "must be at most %lld days before to",
 		    (long long)(g->period_max / CLOCK_DAY));
 	return OK;
 }

@@ -1,6 +1,7 @@
 """A client of the shop that holds every reply against what the interface
 promises of all of them."""
 
+import gzip
 import http.client
 import itertools
 import json
@@ -49,6 +50,8 @@ class Reply:
     def __init__(self, response, method):
         self.method, self.status, self.headers = method, response.status, response.headers
         self.body = response.read()
+        if self.headers["Content-Encoding"] == "gzip":
+            self.body = gzip.decompress(self.body)
         self.type = (self.headers["Content-Type"] or "").split(";")[0]
         self.json = json.loads(self.body) if self.body and self.type in JSON else None
 

@@ -84,7 +84,7 @@ class Stack:
         """Ends an instance; answers when its successor listens."""
         old, path = self.pid(service, n), self.run / f"{service}-{n}.sock"
         os.kill(old, sig)
-        eventually(lambda: self.pid(service, n) != old and is_listening(path), 5)
+        eventually(lambda: self.pid(service, n) != old and is_listening(path), 3)
 
     def send(self, service, sig):
         for pid in self.pids(service):

@@ -46,6 +46,30 @@ def read_status(s):
     return int(head.split()[1])
 
 
+def record(kind, content=b""):
+    """FastCGI 1.0, section 3.3."""
+    return struct.pack(">BBHHBx", 1, kind, 1, len(content), 0) + content
+
+
+def ask_instance(stack, service, n, body, **parameters):
+    """What nginx does: POST /log, or another request, straight to one instance."""
+    parameters = {"COSTER_KEY": (stack.state / "keys/coster.key").read_text().strip(),
+        "COSTER_PEER": "public", "COSTER_NETWORK": "internal", "REQUEST_METHOD": "POST",
+        "PATH_INFO": "/log", "CONTENT_TYPE": "application/json",
+        "CONTENT_LENGTH": str(len(body)), "HTTP_X_REQUEST_ID": "direct", **parameters}
+    pairs = b"".join(struct.pack(">BB", len(k), len(v)) + f"{k}{v}".encode()
+        for k, v in parameters.items())
+    reply = b""
+    with socket.socket(socket.AF_UNIX) as s:
+        s.settimeout(20)
+        s.connect(str(stack.run / f"{service}-{n}.sock"))
+        s.sendall(record(1, struct.pack(">HB5x", 1, 0)) + record(4, pairs) + record(4)
+            + record(5, body) + record(5))
+        while piece := s.recv(65536):
+            reply += piece
+    return reply
+
+
 def sockets_of(pid):
     links = pathlib.Path(f"/proc/{pid}/fd").iterdir()
     return sum(os.readlink(link).startswith("socket:") for link in links)
@@ -132,6 +156,19 @@ def test_nginx_refuses_in_the_same_form(stack, text, status):
     assert b'"status":%d' % status in body and b'"instance":"urn:coster:request:' in body
 
 
+@pytest.mark.parametrize("path, size, status", [("/log", 2**20 + 1, 413), ("/nowhere", 1, 404),
+    ("/log", 1, 400), ("/products", 1, 405)])
+def test_http_2_refuses_in_the_same_form(stack, tmp_path, path, size, status):
+    (tmp_path / "body").write_bytes(b" " * size)
+    reply = subprocess.run(["curl", "-q", "-sS", "--http2", "-i", "--max-time", "20", "--noproxy",
+        "*", "--cacert", stack.state / "keys/tls.crt", "-H", "Content-Type: application/json",
+        "--data-binary", f"@{tmp_path}/body", f"https://127.0.0.1:{stack.https_port}{path}"],
+        check=True, capture_output=True, text=True).stdout
+    assert reply.startswith(f"HTTP/2 {status}")
+    assert "content-type: application/problem+json" in reply and "x-request-id: " in reply
+    assert f'"status":{status}' in reply
+
+
 def test_quick_routes_answer_while_every_worker_is_busy(stack, http):
     """Each of the two carts has four workers, which all wait for payment."""
     product = http.new_product(stock=1000)
@@ -166,32 +203,40 @@ def test_quick_routes_answer_while_every_worker_is_busy(stack, http):
 
 
 class Load:
-    """Requests on several threads for as long as a block lasts, and a little
-    longer than they need to notice."""
+    """Requests on several threads for as long as a block lasts."""
 
     def __init__(self, function, threads=8):
-        self.function, self.threads = function, threads
-        self.replies, self.running = [], True
+        self.function, self.replies, self.running = function, [], True
+        self.done = [0] * threads    # requests of each thread
 
     def work(self, thread):
-        n = 0
-        while self.running or n < 20:
-            self.replies.append(self.function(f"{thread}-{n}"))
-            n += 1
+        while self.running:
+            self.replies.append(self.function(f"{thread}-{self.done[thread]}"))
+            self.done[thread] += 1
+
+    def go_on(self):
+        """Until every thread began and ended another request."""
+        before = list(self.done)
+        eventually(lambda: any(f.done() for f in self.futures)
+            or all(now > then + 1 for now, then in zip(self.done, before)))
 
     def __enter__(self):
-        self.pool = concurrent.futures.ThreadPoolExecutor(self.threads)
-        self.futures = [self.pool.submit(self.work, n) for n in range(self.threads)]
-        eventually(lambda: len(self.replies) > 20)
+        self.pool = concurrent.futures.ThreadPoolExecutor(len(self.done))
+        self.futures = [self.pool.submit(self.work, n) for n in range(len(self.done))]
+        self.go_on()
         return self
 
     def __exit__(self, *unused):
-        seen = len(self.replies)
-        eventually(lambda: len(self.replies) > seen + 100)
         self.running = False
-        self.pool.shutdown()
         for future in self.futures:
             future.result()
+        self.pool.shutdown()
+
+    def kill(self, stack, service, sig):
+        """One instance after the other; a request must not meet both, or it is lost."""
+        for n in (1, 2, 1):
+            stack.kill(service, n, sig)
+            self.go_on()
 
 
 @pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGKILL])
@@ -204,8 +249,7 @@ def test_statistics_lose_nothing_when_an_instance_ends(stack, http, sig):
         return http.post("/log", {"action": action, "data": {"name": name}}, expect=201)
 
     with Load(ask) as load:
-        for n in (1, 2, 1):
-            stack.kill("stats", n, sig)
+        load.kill(stack, "stats", sig)
     written = [r.json["id"] for r in load.replies if r.status == 201]
     items = http.pages(f"/log?action={action}&limit=200")
     assert sorted(i["id"] for i in items) == sorted(written)
@@ -223,8 +267,7 @@ def test_the_catalog_loses_nothing_when_an_instance_ends(stack, http, product, s
             "currency": "EUR", "category": category}, token=http.admin, expect=201)
 
     with Load(ask) as load:
-        for n in (1, 2):
-            stack.kill("product", n, sig)
+        load.kill(stack, "product", sig)
     written = [r.json["id"] for r in load.replies if r.status == 201]
     items = http.pages(f"/products?category={category}&limit=200")
     assert sorted(i["id"] for i in items) == sorted(written)
@@ -241,14 +284,31 @@ def test_a_cart_counts_each_addition_once(stack, http, product, sig):
             token=user.token)
 
     with Load(ask, threads=4) as load:
-        stack.kill("cart", 1, sig)
-        stack.kill("cart", 2, sig)
+        load.kill(stack, "cart", sig)
     taken = [r for r in load.replies if r.status in (200, 201)]
     full = [r for r in load.replies if r.status == 422]    # at 999 pieces
     assert len(taken) + len(full) == len(load.replies)
     counted = sum(http.get(f"/user/{user.id}/cart/", token=user.token).json["items"][0]["quantity"]
         for user in users)
     assert counted == len(taken)
+
+
+def test_a_request_that_nginx_repeats_is_done_once(stack, http):
+    """As when an instance dies between its commit and its reply."""
+    action, one, other = f"test.{uuid.uuid4().hex}", uuid.uuid4().hex, uuid.uuid4().hex
+    body = f'{{"action":"{action}"}}'.encode()
+    replies = [ask_instance(stack, "stats", 1, body, REQUEST_ID=one)]
+    stack.kill("stats", 1, signal.SIGKILL)
+    replies += [ask_instance(stack, "stats", n, body, REQUEST_ID=one) for n in (2, 1)]
+    assert b"Status: 201" in replies[0] and replies == replies[:1] * 3
+    assert ask_instance(stack, "stats", 2, body, REQUEST_ID=other) != replies[0]
+    assert len(http.get(f"/log?action={action}").json["items"]) == 2
+
+
+def test_who_does_not_know_the_secret_is_refused(stack):
+    for key in ("", "k" * 64):
+        reply = ask_instance(stack, "stats", 1, b'{"action":"test.forged"}', COSTER_KEY=key)
+        assert b"Status: 403" in reply
 
 
 def test_no_instance_at_all_is_503(stack, http):

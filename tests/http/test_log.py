@@ -62,6 +62,9 @@ def test_every_request_has_a_line(stack, name):
     assert requests
     for pairs in requests:
         assert {"request", "method", "route", "status", "us"} <= set(pairs), pairs
+        assert re.fullmatch("[A-Z]+", pairs["method"]), pairs
+        assert re.fullmatch("-|/[a-z_/.{}-]+", pairs["route"]), pairs
+        assert re.fullmatch("[A-Za-z0-9._-]+", pairs["request"]), pairs
         assert 200 <= int(pairs["status"]) < 600 and int(pairs["us"]) >= 0
 
 
@@ -69,13 +72,14 @@ def test_every_request_has_a_line(stack, name):
     ("GET", "/products?limit=1", "/products", 200),
     ("GET", "/product/999999999", "/product/{id}", 404),
     ("GET", "/product/a%0Ab%22%20c=d", "-", 404),
-    ("A" * 500, "/products", "-", 405),
+    ("A" * 2000, "/products", "-", 405),
 ], ids=["good", "no product", "no route", "long method"])
 def test_a_request_is_found_by_its_id(stack, http, method, path, route, status):
     trace = uuid.uuid4().hex
     http.request(method, path, headers={"X-Request-Id": trace}, expect=status)
     pairs, = eventually(lambda: [p for p in lines(stack, "product") if p.get("request") == trace])
-    assert (pairs["method"], pairs["route"], pairs["status"]) == (method, route, str(status))
+    assert (pairs["route"], pairs["status"]) == (route, str(status))
+    assert method.startswith(pairs["method"])    # the beginning is enough
 
 
 def test_no_secret_is_in_any_log(stack):

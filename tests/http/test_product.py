@@ -156,6 +156,20 @@ def test_versions_are_compared(http):
     http.delete(path, token=http.admin, headers={"If-Match": '"1"'}, expect=412)
 
 
+def test_a_large_product_is_compressed_and_its_weak_tag_is_good(http):
+    path = f"/product/{http.new_product(description='tea ' * 2000)['id']}"
+    reply = http.get(path, headers={"Accept-Encoding": "gzip"}, expect=200)
+    assert reply.headers["Content-Encoding"] == "gzip" and reply.headers["ETag"] == 'W/"1"'
+    assert len(reply.json["description"]) == 8000
+    http.get(path, headers={"If-None-Match": 'W/"1"', "Accept-Encoding": "gzip"}, expect=304)
+    http.patch(path, {"price": 1}, token=http.admin, headers={"If-Match": 'W/"1"'}, expect=200)
+
+
+def test_plain_http_shows_the_same(http, product):
+    path = f"/product/{product['id']}"
+    assert http.get(path, tls=False, expect=200).json == http.get(path).json
+
+
 def test_a_sku_is_used_once(http):
     product = http.new_product()
     other = http.new_product()

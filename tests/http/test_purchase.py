@@ -30,7 +30,7 @@ def with_smtp(tmp_path_factory):
     box = tmp_path_factory.mktemp("relay") / "box"
     relay = Controller(Mailbox(str(box)), hostname="127.0.0.1", port=free_port())
     relay.start()
-    stack = Stack(MAIL_URL=f"smtp://127.0.0.1:{relay.port}")
+    stack = Stack(MAIL_URL=f"smtp://127.0.0.1:{relay.port}", LIMITS="on")
 
     def mails(to):
         found = [parse_mail(path) for path in box.glob("new/*")]
@@ -160,3 +160,10 @@ def test_a_cart_is_read_while_others_hang(stack, http):
     with Stopped(stack, "user", "payment", "stats", "email"):
         assert http.get(cart, token=user.token, expect=200).json["subtotal"] == product["price"]
         http.get("/products/", expect=200)
+
+
+def test_who_tries_many_passwords_is_told_to_wait(with_smtp):
+    http = with_smtp.http
+    statuses = [http.post("/session/", {}).status for _ in range(40)]
+    assert set(statuses) == {422, 429} and statuses[0] == 422
+    http.get("/products/", expect=200)    # this is counted by itself

@@ -540,6 +540,53 @@ test_field__query_values_are_decoded(void **state)
 	assert_false(in.on);
 }
 
+static void
+test_field__an_array_starts_each_item_from_its_default(void **state)
+{
+	static const struct part part_default = { .size = 7, .tag = "none" };
+	static const struct field list = { .type = FIELD_LIST,
+		.min = 1,
+		.max = 2,
+		FIELD_ITEMS(struct part, part_fields),
+		.item_default = &part_default };
+	static const struct {
+		const char *text, *faults;
+	} cases[] = {
+		{ "[{\"size\":1},{\"size\":2,\"tag\":\"x\"}]", "" },
+		{ "[{\"size\":1},{\"size\":0}]",
+		    "#/1/size: must be from 1 to 9007199254740991\n" },
+		{ "[{}]", "#/0/size: is required\n" },
+		{ "[7]", "#/0: must be an object\n" },
+		{ "[]", "#: must be from 1 to 2 items long\n" },
+		{ "[{},{},{}]", "#: must be from 1 to 2 items long\n" },
+		{ "{}", "#: must be an array\n" },
+		{ "null", "#: must not be null\n" },
+	};
+	struct json_object *root;
+	struct field_list got;
+	const char *why;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		const char *text = cases[i].text;
+
+		assert_int_equal(
+		    json_parse(&arena, text, strlen(text), &root, &why), OK);
+		faults_init(&faults, &arena);
+		field_read_array(&faults, root, &list, &got);
+		assert_string_equal(all_faults(), cases[i].faults);
+		if (i == 0) {
+			const struct part *parts = got.items;
+
+			assert_int_equal(got.count, 2);
+			assert_int_equal(parts[0].size, 1);
+			assert_string_equal(parts[0].tag, "none");
+			assert_int_equal(parts[1].size, 2);
+			assert_string_equal(parts[1].tag, "x");
+		}
+	}
+}
+
 int
 main(void)
 {
@@ -556,6 +603,8 @@ main(void)
 		cmocka_unit_test(test_field__required_members),
 		cmocka_unit_test(test_field__queries),
 		cmocka_unit_test(test_field__query_values_are_decoded),
+		cmocka_unit_test(
+		    test_field__an_array_starts_each_item_from_its_default),
 	};
 
 	return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -1,5 +1,6 @@
 #include "shared/json.h"
 
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -307,6 +308,36 @@ test_json__a_refusal_leaves_no_trace(void **state)
 	assert_int_equal(json_object_array_length(root), 1);
 }
 
+static void *
+parse_something(void *unused)
+{
+	struct json_object *root;
+	struct arena own;
+	const char *why;
+	enum err err;
+
+	(void)unused;
+	arena_init(&own);
+	err = json_parse(&own, "[1,{}]", 6, &root, &why);
+	arena_release(&own);
+	return err == OK ? &arena : NULL;
+}
+
+/* The address sanitizer would say what it leaves. */
+static void
+test_json__a_thread_that_ends_leaves_nothing(void **state)
+{
+	pthread_t thread;
+	void *good;
+
+	(void)state;
+	for (int i = 0; i < 3; i++) {
+		pthread_create(&thread, NULL, parse_something, NULL);
+		pthread_join(thread, &good);
+		assert_non_null(good);
+	}
+}
+
 static void
 test_json__writer_escapes_what_it_must(void **state)
 {
@@ -398,6 +429,7 @@ main(void)
 		cmocka_unit_test(test_json__nul_is_no_white_space),
 		cmocka_unit_test(test_json__limits),
 		cmocka_unit_test(test_json__a_refusal_leaves_no_trace),
+		cmocka_unit_test(test_json__a_thread_that_ends_leaves_nothing),
 		cmocka_unit_test(test_json__writer_escapes_what_it_must),
 		cmocka_unit_test(test_json__writer_puts_commas_and_nulls),
 		cmocka_unit_test(test_json__lines_need_no_comma),

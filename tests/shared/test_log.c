@@ -132,13 +132,20 @@ test_log__a_line_has_an_end(void **state)
 	LOG(LOG_INFO, "e", LOG_TEXT("k", value), LOG_TEXT("after", value));
 	LOG(LOG_INFO, "next");
 	s = seen();
-	assert_int_equal(strcspn(s, "\n"), 1024);
+	assert_int_equal(strcspn(s, "\n"),
+	    strlen(HEAD("info") "e k= after=") + (size_t)2 * 500);
 	assert_string_equal(strchr(s, '\n') + 1, HEAD("info") "next\n");
+	/* What does not fit is left out as a whole. */
 	memset(value, '\n', sizeof(value) - 1);
+	LOG(LOG_INFO, "e", LOG_TEXT("k", value), LOG_TEXT("after", "x"));
+	assert_string_equal(seen(), HEAD("info") "e after=x\n");
+	/* No character is cut in two. */
+	for (size_t n = 0; n + 2 < sizeof(value); n += 2)
+		memcpy(value + n + 1, "\xc3\xa9", 2);
+	value[0] = 'x';
 	LOG(LOG_INFO, "e", LOG_TEXT("k", value));
-	s = seen();
-	assert_int_equal(strcspn(s, "\n"), 1024);
-	assert_int_equal(strlen(s), 1025);
+	assert_int_equal(
+	    strlen(seen()), strlen(HEAD("info") "e k=\n") + (size_t)499);
 }
 
 static void

@@ -177,7 +177,7 @@ start_instance(void *result)
 static void
 test_migrate__instances_that_start_together_do_it_once(void **state)
 {
-	enum { INSTANCES = 4, ROUNDS = 20 };
+	enum { INSTANCES = 4, ROUNDS = 50 };
 	pthread_t thread[INSTANCES];
 	enum err err[INSTANCES];
 

@@ -257,7 +257,8 @@ test_checkout__products_refusal_is_passed_on(void **state)
 		peer(t, RESERVE, 409, cases[i].answer);
 		rep = check_out(t);
 		assert_type(&rep, 409, cases[i].type);
-		assert_int_equal(int_at(&rep, "lines/0/item_id"), cases[i].item);
+		assert_int_equal(
+		    int_at(&rep, "lines/0/item_id"), cases[i].item);
 		assert_int_equal(
 		    int_at(&rep, "lines/0/product_id"), 10 + cases[i].item);
 		assert_int_equal(int_at(&rep, "lines/0/price"),
@@ -355,7 +356,7 @@ test_checkout__product_refusing_ends_it(void **state)
 }
 
 static void
-test_checkout__payment_refusing_releases_what_was_reserved(void **state)
+test_checkout__payment_refusing_releases_the_goods(void **state)
 {
 	struct t *t = *state;
 	struct reply_seen rep;
@@ -417,7 +418,7 @@ test_checkout__client_ends_what_it_left(void **state)
 }
 
 static void
-test_checkout__a_new_cart_is_not_answered_with_the_old_invoice(void **state)
+test_checkout__a_new_cart_gets_an_invoice_of_its_own(void **state)
 {
 	struct t *t = *state;
 	struct reply_seen rep;
@@ -572,7 +573,7 @@ test_checkout__freezes_the_cart(void **state)
 
 /* payment comes back after ten minutes: is there an invoice? */
 static void
-test_checkout__is_undone_when_late_and_no_invoice_was_made(void **state)
+test_checkout__is_undone_when_late_without_invoice(void **state)
 {
 	struct t *t = *state;
 	struct reply_seen rep;
@@ -596,7 +597,7 @@ test_checkout__is_undone_when_late_and_no_invoice_was_made(void **state)
 }
 
 static void
-test_checkout__is_done_when_late_and_an_invoice_was_made(void **state)
+test_checkout__is_done_when_late_with_invoice(void **state)
 {
 	struct t *t = *state;
 	const char *key;
@@ -694,17 +695,17 @@ main(void)
 		TEST(test_checkout__reserving_goes_on_with_the_same_key),
 		TEST(test_checkout__reserving_is_given_up_in_the_end),
 		TEST(test_checkout__product_refusing_ends_it),
-		TEST(test_checkout__payment_refusing_releases_what_was_reserved),
+		TEST(test_checkout__payment_refusing_releases_the_goods),
 		TEST(test_checkout__job_ends_what_the_client_left),
 		TEST(test_checkout__client_ends_what_it_left),
-		TEST(test_checkout__a_new_cart_is_not_answered_with_the_old_invoice),
+		TEST(test_checkout__a_new_cart_gets_an_invoice_of_its_own),
 		TEST(test_checkout__is_carried_on_after_a_crash),
 		TEST(test_checkout__is_one_takers_at_a_time),
 		TEST(test_checkout__who_lost_it_records_nothing),
 		TEST(test_checkout__there_is_one_of_a_cart),
 		TEST(test_checkout__freezes_the_cart),
-		TEST(test_checkout__is_undone_when_late_and_no_invoice_was_made),
-		TEST(test_checkout__is_done_when_late_and_an_invoice_was_made),
+		TEST(test_checkout__is_undone_when_late_without_invoice),
+		TEST(test_checkout__is_done_when_late_with_invoice),
 		TEST(test_checkout__client_hears_that_it_was_too_late),
 		TEST(test_checkout__job_takes_the_one_that_waits_longest),
 		TEST(test_checkout__is_kept_for_a_day),

@@ -94,12 +94,12 @@ test_mime__subjects(void **state)
 		{ A60 "bbbbbbbb", "Subject: " A60 "bbbbbbbb" },
 		{ A60 "bbbbbbbbb",
 		    "Subject: =?UTF-8?B?"
-		    "YWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFh?=\r\n"
+		    "YWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFh?=\r\n"
 		    " =?UTF-8?B?YWFhYWFhYWFhYWFhYWFhYWFhYWFhYmJiYmJiYmJi?=" },
 		/* A character of two bytes that the cut would split. */
 		{ "aaaaaaaa" A10 A10 A10 "\xc3\xa9",
 		    "Subject: =?UTF-8?B?"
-		    "YWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWE=?=\r\n"
+		    "YWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWE=?=\r\n"
 		    " =?UTF-8?B?w6k=?=" },
 	};
 	struct arena a;

@@ -1,0 +1,468 @@
+/*
+ * The outbox, with a client of the test's own that plays the receiver, so that
+ * something can happen while a message is under way.
+ */
+#include "shared/outbox.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "shared/client.h"
+#include "shared/clock.h"
+#include "shared/jobs.h"
+#include "shared/migrate.h"
+
+#define NOW INT64_C(1800000000000)
+#define LEASE_MS (30 * CLOCK_SECOND)
+#define POLL_MS (2 * CLOCK_SECOND)
+
+extern const char coster_shared_schema[];
+
+static char dir[32], path[64];
+static struct app app;
+static struct ctx ctx, other; /* two instances */
+static int64_t now;
+
+/* The receiver: what came, and what it answers. */
+static struct {
+	int count;
+	char request[64], body[64], key[64], previous_key[64];
+	int status; /* 0: it cannot be reached */
+	void (*meanwhile)(void);
+} receiver;
+
+struct client *
+client_new(const struct app *unused)
+{
+	(void)unused;
+	return NULL;
+}
+
+void
+client_free(struct client *client)
+{
+	(void)client;
+}
+
+enum err
+client_call(struct client *client, struct arena *a, const struct client_call *c,
+    struct client_reply *reply)
+{
+	void (*meanwhile)(void) = receiver.meanwhile;
+
+	(void)client, (void)a;
+	receiver.count++;
+	memcpy(receiver.previous_key, receiver.key, sizeof(receiver.key));
+	snprintf(receiver.request, sizeof(receiver.request), "%s %s", c->method,
+	    c->path);
+	snprintf(receiver.body, sizeof(receiver.body), "%s",
+	    c->body != NULL ? c->body : "-");
+	snprintf(receiver.key, sizeof(receiver.key), "%s", c->key);
+	receiver.meanwhile = NULL; /* once */
+	if (meanwhile != NULL)
+		meanwhile();
+	*reply = (struct client_reply) { .status = receiver.status };
+	return reply->status == 0 ? ERR_UNAVAILABLE : OK;
+}
+
+static int
+set_up(void **state)
+{
+	struct db db;
+
+	(void)state;
+	memset(&receiver, 0, sizeof(receiver));
+	receiver.status = 204;
+	clock_freeze(now = NOW);
+	snprintf(dir, sizeof(dir), "/tmp/coster-test.XXXXXX");
+	if (mkdtemp(dir) == NULL || token_start() != OK)
+		return 1;
+	snprintf(path, sizeof(path), "%s/db", dir);
+	app.settings.db = path;
+	if (db_open(&db, path, DB_SINGLE)
+	    || migrate(&db, "shared", coster_shared_schema))
+		return 1;
+	db_close(&db);
+	return ctx_open(&ctx, &app, DB_SINGLE) != OK
+	    || ctx_open(&other, &app, DB_SINGLE) != OK;
+}
+
+static int
+tear_down(void **state)
+{
+	(void)state;
+	ctx_close(&ctx);
+	ctx_close(&other);
+	unlink(path);
+	clock_freeze(0);
+	return rmdir(dir);
+}
+
+static void
+advance(int64_t ms)
+{
+	clock_freeze(now += ms);
+}
+
+static void
+put_as(const char *subject, const char *method, const char *to)
+{
+	assert_int_equal(db_begin(&ctx.db), OK);
+	assert_int_equal(
+	    outbox_put(&ctx.db,
+		&(struct outbox_message) { subject, method, to, "{\"n\":1}" }),
+	    OK);
+	assert_int_equal(db_commit(&ctx.db), OK);
+	arena_reset(&ctx.arena);
+}
+
+static void
+put(const char *subject, const char *to)
+{
+	put_as(subject, "POST", to);
+}
+
+/* One integer; INT_NONE for NULL or no row. */
+static int64_t
+ask(const char *sql)
+{
+	int64_t v = INT_NONE;
+	sqlite3_stmt *s;
+
+	if (sqlite3_prepare_v2(ctx.db.handle, sql, -1, &s, NULL) != SQLITE_OK)
+		fail_msg("%s: %s", sql, sqlite3_errmsg(ctx.db.handle));
+	if (sqlite3_step(s) == SQLITE_ROW
+	    && sqlite3_column_type(s, 0) != SQLITE_NULL)
+		v = sqlite3_column_int64(s, 0);
+	sqlite3_finalize(s);
+	return v;
+}
+
+static int64_t
+run(struct ctx *instance)
+{
+	int64_t wait = outbox_run(instance);
+
+	arena_reset(&instance->arena);
+	return wait;
+}
+
+/* What the next run sends; NULL for nothing. */
+static const char *
+sent(void)
+{
+	int before = receiver.count;
+
+	run(&ctx);
+	assert_true(receiver.count <= before + 1);
+	return receiver.count > before ? receiver.request : NULL;
+}
+
+static void
+test_outbox__delivers_what_was_put(void **state)
+{
+	(void)state;
+	assert_null(sent());
+	put("user 1", "/send_email/");
+	assert_string_equal(sent(), "POST /send_email/");
+	assert_string_equal(receiver.body, "{\"n\":1}");
+	assert_int_equal(strlen(receiver.key), 24);
+	assert_int_equal(ask("SELECT count(*) FROM outbox"), 0);
+	assert_null(sent());
+	/* a body is not needed */
+	assert_int_equal(db_begin(&ctx.db), OK);
+	assert_int_equal(outbox_put(&ctx.db,
+			     &(struct outbox_message) {
+				 "user 1", "DELETE", "/log?user_id=1", NULL }),
+	    OK);
+	assert_int_equal(db_commit(&ctx.db), OK);
+	assert_string_equal(sent(), "DELETE /log?user_id=1");
+	assert_string_equal(receiver.body, "-");
+	assert_string_not_equal(receiver.key, receiver.previous_key);
+}
+
+static void
+test_outbox__a_change_undone_tells_nobody(void **state)
+{
+	(void)state;
+	assert_int_equal(db_begin(&ctx.db), OK);
+	assert_int_equal(
+	    outbox_put(&ctx.db,
+		&(struct outbox_message) { "user 1", "POST", "/x", "{}" }),
+	    OK);
+	db_rollback(&ctx.db);
+	assert_null(sent());
+	assert_int_equal(ask("SELECT count(*) FROM outbox"), 0);
+}
+
+static void
+test_outbox__subjects_keep_their_order(void **state)
+{
+	(void)state;
+	put("a", "/a/1");
+	put("a", "/a/2");
+	put("b", "/b/1");
+	put("a", "/a/3");
+	receiver.status = 503;
+	assert_string_equal(sent(), "POST /a/1");
+	receiver.status = 204;
+	/* what is behind it waits, and nobody else does */
+	assert_string_equal(sent(), "POST /b/1");
+	assert_null(sent());
+	put("b", "/b/2");
+	assert_string_equal(sent(), "POST /b/2");
+	advance(CLOCK_SECOND);
+	assert_string_equal(sent(), "POST /a/1");
+	assert_string_equal(sent(), "POST /a/2");
+	assert_string_equal(sent(), "POST /a/3");
+	assert_null(sent());
+}
+
+static void
+test_outbox__every_try_has_the_same_key(void **state)
+{
+	char key[64];
+
+	(void)state;
+	put("a", "/a");
+	receiver.status = 0;
+	assert_non_null(sent());
+	memcpy(key, receiver.key, sizeof(key));
+	for (int i = 0; i < 5; i++) {
+		advance(CLOCK_HOUR);
+		receiver.status = i % 2 ? 500 : 0;
+		assert_non_null(sent());
+		assert_string_equal(receiver.key, key);
+	}
+}
+
+static void
+test_outbox__tries_again_ever_more_slowly(void **state)
+{
+	int64_t ceiling = CLOCK_SECOND / 2;
+
+	(void)state;
+	put("a", "/a");
+	receiver.status = 0;
+	for (int64_t tries = 1; tries <= 99; tries++) {
+		int64_t wait;
+
+		assert_non_null(sent());
+		assert_int_equal(ask("SELECT attempts FROM outbox"), tries);
+		assert_int_equal(ask("SELECT dead_at FROM outbox"), INT_NONE);
+		wait = ask("SELECT due_at FROM outbox") - now;
+		assert_in_range(wait, ceiling / 2, ceiling);
+		ceiling *= 2;
+		if (ceiling > CLOCK_HOUR)
+			ceiling = CLOCK_HOUR;
+		advance(wait - 1);
+		assert_null(sent());
+		advance(1);
+	}
+	/* and then no more */
+	assert_true(now - NOW > 40 * CLOCK_HOUR);
+	assert_non_null(sent());
+	assert_int_equal(ask("SELECT dead_at FROM outbox"), now);
+	advance(CLOCK_DAY);
+	assert_null(sent());
+}
+
+static void
+test_outbox__what_becomes_of_it_is_in_the_status(void **state)
+{
+	enum fate { DELIVERED, AGAIN, DEAD };
+	static const struct {
+		const char *method;
+		int status;
+		enum fate fate;
+	} cases[] = {
+		{ "POST", 200, DELIVERED },
+		{ "POST", 201, DELIVERED },
+		{ "POST", 202, DELIVERED },
+		{ "POST", 204, DELIVERED },
+		{ "DELETE", 204, DELIVERED },
+		{ "DELETE", 404, DELIVERED },
+		{ "DELETE", 410, DELIVERED },
+		{ "POST", 400, DEAD },
+		{ "POST", 402, DEAD },
+		{ "POST", 404, DEAD },
+		{ "PATCH", 404, DEAD },
+		{ "POST", 405, DEAD },
+		{ "POST", 410, DEAD },
+		{ "POST", 413, DEAD },
+		{ "POST", 415, DEAD },
+		{ "POST", 422, DEAD },
+		{ "DELETE", 405, DEAD },
+		/* a key or a limit that is put right, a request that runs */
+		{ "POST", 401, AGAIN },
+		{ "POST", 403, AGAIN },
+		{ "POST", 408, AGAIN },
+		{ "POST", 409, AGAIN },
+		{ "POST", 425, AGAIN },
+		{ "POST", 429, AGAIN },
+		{ "POST", 302, AGAIN },
+		{ "POST", 500, AGAIN },
+		{ "POST", 503, AGAIN },
+		{ "POST", 0, AGAIN },
+		{ "DELETE", 0, AGAIN },
+		{ "DELETE", 500, AGAIN },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		enum fate fate = DELIVERED;
+
+		put_as("a", cases[i].method, "/a");
+		receiver.status = cases[i].status;
+		assert_non_null(sent());
+		if (ask("SELECT count(*) FROM outbox WHERE dead_at IS NULL") == 1)
+			fate = AGAIN;
+		else if (ask("SELECT count(*) FROM outbox") == 1)
+			fate = DEAD;
+		if (fate != cases[i].fate)
+			fail_msg("%s %d: %d", cases[i].method, cases[i].status,
+			    (int)fate);
+		if (fate != DELIVERED)
+			assert_int_equal(
+			    ask(cases[i].status
+				    ? "SELECT substr(last_error, 8) FROM outbox"
+				    : "SELECT last_error = 'not reachable'"
+				      " FROM outbox"),
+			    cases[i].status ? cases[i].status : 1);
+		assert_int_equal(sqlite3_exec(ctx.db.handle,
+				     "DELETE FROM outbox", NULL, NULL, NULL),
+		    SQLITE_OK);
+	}
+}
+
+static void
+test_outbox__a_dead_message_holds_up_nobody(void **state)
+{
+	(void)state;
+	put("a", "/a/1");
+	put("a", "/a/2");
+	receiver.status = 422;
+	assert_string_equal(sent(), "POST /a/1");
+	receiver.status = 204;
+	assert_string_equal(sent(), "POST /a/2");
+	/* it is kept for somebody to look at */
+	assert_int_equal(
+	    ask("SELECT id FROM outbox WHERE last_error = 'status 422'"), 1);
+}
+
+static void
+other_runs(void)
+{
+	int before = receiver.count;
+
+	assert_true(run(&other) > 0);
+	assert_int_equal(receiver.count, before);
+}
+
+static void
+test_outbox__two_instances_do_not_both_send_it(void **state)
+{
+	(void)state;
+	put("a", "/a/1");
+	put("a", "/a/2");
+	receiver.meanwhile = other_runs;
+	assert_string_equal(sent(), "POST /a/1");
+	assert_null(receiver.meanwhile);
+	assert_int_equal(receiver.count, 1);
+	assert_int_equal(run(&other), 0);
+	assert_string_equal(receiver.request, "POST /a/2");
+}
+
+static int late_status;
+
+static void
+lease_runs_out(void)
+{
+	advance(LEASE_MS - 1);
+	other_runs();
+	advance(1);
+	assert_int_equal(run(&other), 0);
+	assert_int_equal(receiver.count, 2);
+	/* the next one, which may have the id that is free again */
+	assert_int_equal(db_begin(&other.db), OK);
+	assert_int_equal(
+	    outbox_put(&other.db,
+		&(struct outbox_message) { "a", "POST", "/a/new", "{}" }),
+	    OK);
+	assert_int_equal(db_commit(&other.db), OK);
+	receiver.status = late_status;
+}
+
+static void
+test_outbox__another_instance_takes_over_from_a_dead_one(void **state)
+{
+	static const int statuses[] = { 204, 503, 422 };
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(statuses); i++) {
+		receiver.count = 0;
+		put("a", "/a/1");
+		late_status = statuses[i];
+		receiver.meanwhile = lease_runs_out;
+		run(&ctx);
+		receiver.status = 204;
+		assert_string_equal(receiver.key, receiver.previous_key);
+		/* the first comes back, late; the new message is untouched */
+		assert_int_equal(ask("SELECT count(*) FROM outbox"), 1);
+		assert_int_equal(
+		    ask("SELECT attempts + coalesce(dead_at, 0) FROM outbox"), 0);
+		assert_string_equal(sent(), "POST /a/new");
+	}
+}
+
+static void
+test_outbox__sleeps_as_long_as_it_may(void **state)
+{
+	int64_t due;
+
+	(void)state;
+	assert_int_equal(run(&ctx), POLL_MS);
+	put("a", "/a/1");
+	put("a", "/a/2");
+	receiver.status = 503;
+	assert_int_equal(run(&ctx), 0); /* there may be more */
+	due = ask("SELECT max(due_at) FROM outbox");
+	assert_in_range(due - now, 250, 500);
+	/* what waits behind it is no reason to be awake */
+	assert_int_equal(run(&ctx), due - now);
+	advance(due - now - 1);
+	assert_int_equal(run(&ctx), 1);
+	advance(1);
+	assert_int_equal(run(&ctx), 0);
+	assert_int_equal(receiver.count, 2);
+	for (int i = 0; i < 5; i++) {
+		advance(CLOCK_HOUR);
+		run(&ctx);
+	}
+	assert_int_equal(run(&ctx), POLL_MS);
+}
+
+#define OUTBOX_TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		OUTBOX_TEST(test_outbox__delivers_what_was_put),
+		OUTBOX_TEST(test_outbox__a_change_undone_tells_nobody),
+		OUTBOX_TEST(test_outbox__subjects_keep_their_order),
+		OUTBOX_TEST(test_outbox__every_try_has_the_same_key),
+		OUTBOX_TEST(test_outbox__tries_again_ever_more_slowly),
+		OUTBOX_TEST(test_outbox__what_becomes_of_it_is_in_the_status),
+		OUTBOX_TEST(test_outbox__a_dead_message_holds_up_nobody),
+		OUTBOX_TEST(test_outbox__two_instances_do_not_both_send_it),
+		OUTBOX_TEST(
+		    test_outbox__another_instance_takes_over_from_a_dead_one),
+		OUTBOX_TEST(test_outbox__sleeps_as_long_as_it_may),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
