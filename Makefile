@@ -76,7 +76,8 @@ PROGRAMS := $(SERVICES:%=$(BUILD)/coster-%)
 LIBRARY  := $(BUILD)/libcoster.a
 SUPPORT  := $(BUILD)/tests/support.a
 UNITS    := $(shared_tests:%=$(BUILD)/tests/shared/test_%) \
-            $(foreach s,$(SERVICES),$($(s)_tests:%=$(BUILD)/tests/handlers/$(s)/test_%))
+            $(foreach s,$(SERVICES),$($(s)_tests:%=$(BUILD)/tests/handlers/$(s)/test_%)) \
+            $(SERVICES:%=$(BUILD)/tests/handlers/%/test_rules)
 
 .PHONY: all help deps run units list-units test clean check-headers check-fcgi
 all: $(PROGRAMS)
@@ -108,6 +109,10 @@ $(BUILD)/coster-$(1): $(patsubst %,$(BUILD)/handlers/$(1)/%.o,$($(1))) $(BUILD)/
 	$$(Q)$$(CC) $$(LINK) -o $$@ $$^ $$(PKG_LIBS)
 $(BUILD)/handlers/$(1)/service.o: handlers/$(1)/schema.sql
 $($(1)_tests:%=$(BUILD)/tests/handlers/$(1)/test_%): %: %.o $(SUPPORT) $(patsubst %,$(BUILD)/handlers/$(1)/%.o,$($(1))) $(LIBRARY)
+	@echo '  LD  $$@'
+	$$(Q)$$(CC) $$(LINK) -o $$@ $$^ $$(PKG_LIBS) -lcmocka
+$(BUILD)/tests/handlers/$(1)/test_rules: $(BUILD)/tests/handlers/test_rules.o $(SUPPORT) $(patsubst %,$(BUILD)/handlers/$(1)/%.o,$($(1))) $(LIBRARY)
+	@mkdir -p $$(@D)
 	@echo '  LD  $$@'
 	$$(Q)$$(CC) $$(LINK) -o $$@ $$^ $$(PKG_LIBS) -lcmocka
 endef

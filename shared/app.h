@@ -47,7 +47,7 @@ struct job {
 };
 
 /* coster-<service> NAME ARGUMENTS…: answers the exit status. One that is
- * COMMAND_ALONE needs no database and gets no context. */
+ * COMMAND_ALONE needs no database and gets none. */
 struct command {
 	const char *name, *arguments, *help;
 	int (*run)(struct ctx *ctx, int argc, char **argv);

@@ -181,8 +181,45 @@ backup(struct ctx *ctx, int argc, char **argv)
 	return db_backup(&ctx->db, argv[0]) ? EX_IOERR : EX_OK;
 }
 
-static const struct command backup_command = { "backup", "FILE",
-	"copy the live database to FILE", backup, COMMAND_WITH_DATABASE };
+/* One line a route: method, path, who may call it, how it runs. */
+static int
+print_routes(struct ctx *ctx, int argc, char **argv)
+{
+	static const struct {
+		unsigned flag;
+		const char *name;
+	} flags[] = {
+		{ ROUTE_ANYONE, "anyone" },
+		{ ROUTE_SELF, "self" },
+		{ ROUTE_USER, "user" },
+		{ ROUTE_ADMIN, "admin" },
+		{ ROUTE_SERVICE, "service" },
+		{ ROUTE_INTERNAL, "internal" },
+		{ ROUTE_SLOW, "slow" },
+		{ ROUTE_SECRET, "secret" },
+	};
+	const struct service *svc = ctx->app->service;
+
+	(void)argc, (void)argv;
+	for (size_t t = 0; t < svc->route_count; t++)
+		for (size_t i = 0; i < svc->routes[t]->count; i++) {
+			const struct route *route = &svc->routes[t]->list[i];
+
+			printf("%s %s", route->method, route->pattern);
+			for (size_t f = 0; f < ARRAY_LEN(flags); f++)
+				if (route->flags & flags[f].flag)
+					printf(" %s", flags[f].name);
+			printf("\n");
+		}
+	return EX_OK;
+}
+
+static const struct command common_commands[] = {
+	{ "backup", "FILE", "copy the live database to FILE", backup,
+	    COMMAND_WITH_DATABASE },
+	{ "routes", "", "list what it answers, and to whom", print_routes,
+	    COMMAND_ALONE },
+};
 
 static void
 help_command(const struct command *cmd, FILE *out)
@@ -205,7 +242,8 @@ help(struct app *app, FILE *out)
 	    "       coster-%s COMMAND\n\n"
 	    "commands:\n",
 	    svc->name, svc->summary, svc->name, svc->name, svc->name, svc->name);
-	help_command(&backup_command, out);
+	for (size_t i = 0; i < ARRAY_LEN(common_commands); i++)
+		help_command(&common_commands[i], out);
 	for (size_t i = 0; i < svc->command_count; i++)
 		help_command(&svc->commands[i], out);
 	fprintf(out, "\nsettings, from the environment [and their defaults]:\n");
@@ -271,8 +309,9 @@ check(struct app *app)
 static const struct command *
 find_command(const struct service *svc, const char *name)
 {
-	if (strcmp(name, backup_command.name) == 0)
-		return &backup_command;
+	for (size_t i = 0; i < ARRAY_LEN(common_commands); i++)
+		if (strcmp(name, common_commands[i].name) == 0)
+			return &common_commands[i];
 	for (size_t i = 0; i < svc->command_count; i++)
 		if (strcmp(name, svc->commands[i].name) == 0)
 			return &svc->commands[i];
@@ -294,7 +333,7 @@ count_words(const char *s)
 static int
 run_command(struct app *app, const struct command *cmd, int argc, char **argv)
 {
-	struct ctx ctx;
+	struct ctx ctx = { .app = app };
 	int status;
 
 	if (argc != count_words(cmd->arguments)) {
@@ -305,7 +344,7 @@ run_command(struct app *app, const struct command *cmd, int argc, char **argv)
 	if (token_start())
 		return EX_SOFTWARE;
 	if (cmd->kind == COMMAND_ALONE)
-		return cmd->run(NULL, argc, argv);
+		return cmd->run(&ctx, argc, argv);
 	if ((status = open_database(app)))
 		return status;
 	if (ctx_open(&ctx, app, DB_SINGLE))

@@ -28,6 +28,7 @@ struct t {
 	int64_t now;
 	int requests;
 	struct expected *expected, **end;
+	bool peers_down;
 	const char *got, *got_key;
 };
 
@@ -56,6 +57,8 @@ client_call(struct client *client, struct arena *a, const struct client_call *c,
 	    = arena_printf(&current->arena, "%s %s", c->method, c->path), *why;
 
 	(void)client;
+	if (e == NULL && current->peers_down)
+		return ERR_UNAVAILABLE;
 	if (e == NULL)
 		fail_msg("a call nobody expects: %s %s", request,
 		    c->body != NULL ? c->body : "");
@@ -87,6 +90,12 @@ peer(struct t *t, const char *request, int status, const char *body)
 	e->body = body;
 	*t->end = e;
 	t->end = &e->next;
+}
+
+void
+peers_down(struct t *t)
+{
+	t->peers_down = true;
 }
 
 const char *
@@ -340,6 +349,12 @@ struct app *
 app_of(struct t *t)
 {
 	return &t->app;
+}
+
+struct arena *
+test_arena(struct t *t)
+{
+	return &t->arena;
 }
 
 int64_t

@@ -68,6 +68,8 @@ const char *bearer_of(struct t *t, struct as who);
  * of 0 is a service that cannot be reached. What is left over fails the test
  * at its end, and so does a call nobody expects. */
 void peer(struct t *t, const char *request, int status, const char *body);
+/* From now on a call nobody expects finds its service out of reach. */
+void peers_down(struct t *t);
 /* The body and the Idempotency-Key that the last such request had, or NULL. */
 const char *peer_got(struct t *t);
 const char *peer_key(struct t *t);
@@ -84,6 +86,8 @@ void advance(struct t *t, int64_t ms);
 /* The connection that the service's worker threads use, for a look inside. */
 struct ctx *worker(struct t *t);
 struct app *app_of(struct t *t);
+/* Memory that lives until the test ends. */
+struct arena *test_arena(struct t *t);
 /* One integer that SQL text answers, INT_NONE for NULL or no row. */
 int64_t sql_int(struct t *t, const char *sql);
 

@@ -34,8 +34,8 @@ STMT(mail_lease,
     " RETURNING id, key, user_id, recipient, checked, subject, text, html,"
     " attempts, created_at");
 
-/* What follows finds nothing when the mail was erased meanwhile. Asking user,
- * and waiting for it, is no attempt. */
+/* What follows finds nothing when the mail was erased meanwhile. Waiting
+ * for user is no attempt. */
 STMT(mail_checked,
     "UPDATE mail SET recipient = $2, checked = 1, due_at = $3,"
     " attempts = attempts - 1, version = version + 1"

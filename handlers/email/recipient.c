@@ -3,25 +3,8 @@
  */
 #include "handlers/email/email.h"
 
-#include "shared/buf.h"
 #include "shared/client.h"
-
-/* Everything but RFC 3986's unreserved characters. */
-static const char *
-percent_encode(struct arena *a, const char *s)
-{
-	static const char plain[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-				    "abcdefghijklmnopqrstuvwxyz0123456789-._~";
-	struct buf b;
-
-	buf_init(&b, a);
-	for (; *s != '\0'; s++)
-		if (strchr(plain, *s) != NULL)
-			buf_addc(&b, *s);
-		else
-			buf_addf(&b, "%%%02X", (unsigned char)*s);
-	return b.data;
-}
+#include "shared/text.h"
 
 static enum err
 ask(struct ctx *ctx, const char *trace, const char *path,
@@ -42,7 +25,7 @@ static enum err
 find_address(struct ctx *ctx, const char *trace, const char *to)
 {
 	const char *path = arena_printf(&ctx->arena, "/user/?email=%s",
-	    percent_encode(&ctx->arena, to));
+	    text_percent_encode(&ctx->arena, to));
 	struct client_reply reply;
 	struct json_object *items;
 	enum err err;

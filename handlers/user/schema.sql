@@ -35,3 +35,49 @@ CREATE TABLE session (
 
 CREATE INDEX session_by_user ON session (user_id, id);
 CREATE INDEX session_by_expiry ON session (expires_at);
+
+-- step 2: verified addresses, disabled accounts, mailed links, throttled guessing
+
+ALTER TABLE account ADD COLUMN verified_at INTEGER; -- when a link mailed to the address came back; NULL until then
+ALTER TABLE account ADD COLUMN disabled_at INTEGER; -- NULL while it may be used
+
+-- The links that were mailed, of each kind the newest alone, until it is used.
+CREATE TABLE proof (
+    user_id    INTEGER NOT NULL REFERENCES account (id),
+    kind       TEXT NOT NULL CHECK (kind IN ('verification', 'password_reset')),
+    token      TEXT NOT NULL UNIQUE, -- its hash
+    expires_at INTEGER NOT NULL,
+    PRIMARY KEY (user_id, kind)
+) STRICT;
+
+CREATE INDEX proof_by_expiry ON proof (expires_at);
+
+-- Addresses that a new password was asked for, of accounts or not. A job answers
+-- them: whoever asks is not to learn by the time it takes which it was.
+CREATE TABLE reset_request (
+    email_key TEXT PRIMARY KEY       -- in lower case
+) STRICT;
+
+-- What accounts had before another address, as long as nobody else has it: the
+-- mails to them are the person's, too.
+CREATE TABLE former_address (
+    email_key TEXT PRIMARY KEY,      -- in lower case
+    user_id   INTEGER NOT NULL REFERENCES account (id)
+) STRICT;
+
+CREATE INDEX former_address_by_user ON former_address (user_id);
+
+-- How often something was tried: see throttle.c.
+CREATE TABLE throttle (
+    rule       TEXT NOT NULL,        -- which of its limits
+    account    TEXT NOT NULL,        -- keyed hash of the e-mail address given; '' when it counts all
+    network    TEXT NOT NULL,        -- IPv4 address or IPv6 /64 that asked; '' when it counts all
+    count      INTEGER NOT NULL,     -- attempts in this window
+    since      INTEGER NOT NULL,     -- when the window began
+    last_at    INTEGER NOT NULL,     -- the last attempt that was let through
+    good_at    INTEGER,              -- the last one that succeeded; NULL when none did
+    expires_at INTEGER NOT NULL,     -- when the row may go
+    PRIMARY KEY (rule, account, network)
+) STRICT;
+
+CREATE INDEX throttle_by_expiry ON throttle (expires_at);
