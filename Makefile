@@ -4,22 +4,25 @@ VERSION  := 0.1.0
 SERVICES := user email product cart payment stats
 
 # Every source there is. A service is the files of its folder and the library.
-SHARED   := arena auth buf client clock config db fcgi field file handle \
-            idempotency jobs json log loop migrate outbox page pool problem \
-            reply req route service text token
-user     := service account session password command
+SHARED   := arena auth breaker buf client clock config crash db doctor fcgi \
+            field file handle idempotency jobs json log loop metrics migrate \
+            outbox outbox_admin page pool problem reply req route service text \
+            token
+user     := service account former proof session refresh grant throttle export notice \
+            password keys command prune check
 email    := service message cap recipient template deliver mime transport smtp \
-            maildir
-product  := service product catalog reservation
-cart     := service cart offer checkout steps
+            maildir check
+product  := service product catalog reservation check
+cart     := service cart offer checkout steps check
 payment  := service invoice status payment refund transfer notice gateway \
-            sandbox manual
-stats    := service entry list summary
+            sandbox manual check
+stats    := service entry list summary check
 
 # Unit tests: tests/shared/test_NAME.c and tests/handlers/SERVICE/test_NAME.c.
-shared_tests  := arena auth buf clock config db field file idempotency json log loop \
-                 migrate outbox page problem reply route service text token
-user_tests    := account session command
+shared_tests  := arena auth breaker buf client clock config db field file \
+                 handle idempotency json log loop metrics migrate outbox page \
+                 problem reply route service text token
+user_tests    := account session command throttle proof cookie export password
 email_tests   := message deliver mime
 product_tests := product catalog reservation
 cart_tests    := cart checkout
@@ -32,14 +35,18 @@ stats_tests   := entry list summary
 #   libsqlite3-dev         the databases
 #   libsodium-dev          Ed25519 tokens, Argon2id passwords, random numbers
 #   libcurl4-openssl-dev   HTTP between the services, SMTP
+#   libsystemd-dev         tells systemd that an instance is ready, and alive
 #   spawn-fcgi nginx-light start the services, and stand in front of them
 #   curl openssl           make run: sign in, make a certificate
 #   libcmocka-dev python3-pytest python3-aiosmtpd wrk   tests only
 PACKAGES := gcc make pkg-config libc6-dev libfcgi-dev libjson-c-dev \
-            libsqlite3-dev libsodium-dev libcurl4-openssl-dev spawn-fcgi \
+            libsqlite3-dev libsodium-dev libcurl4-openssl-dev libsystemd-dev spawn-fcgi \
             nginx-light curl openssl ca-certificates \
             libcmocka-dev python3 python3-pytest python3-aiosmtpd wrk
-LIBS     := fcgi json-c sqlite3 libsodium libcurl
+# Of make deb and make test-system.
+DEB_PACKAGES := build-essential dpkg-dev debhelper po-debconf fakeroot lintian mandoc \
+            debootstrap systemd-container
+LIBS     := fcgi json-c sqlite3 libsodium libcurl libsystemd
 
 # BUILD=build/asan and the like hold other kinds of the same programs; V=1 shows
 # the commands.
@@ -58,6 +65,9 @@ CFLAGS   := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all \
             -fno-omit-frame-pointer -DARENA_MALLOC
 HARDEN   := -fPIE
 LINK     += -fsanitize=address,undefined
+endif
+ifeq ($(KIND),crash)
+CFLAGS   += -DCRASH_POINTS
 endif
 ifeq ($(KIND),tsan)
 CFLAGS   := -O1 -g -fsanitize=thread
@@ -79,7 +89,8 @@ UNITS    := $(shared_tests:%=$(BUILD)/tests/shared/test_%) \
             $(foreach s,$(SERVICES),$($(s)_tests:%=$(BUILD)/tests/handlers/$(s)/test_%)) \
             $(SERVICES:%=$(BUILD)/tests/handlers/%/test_rules)
 
-.PHONY: all help deps run units list-units test clean check-headers check-fcgi
+.PHONY: all help deps run units list-units test test-system install uninstall deb \
+        clean check-headers check-fcgi
 all: $(PROGRAMS)
 
 help:
@@ -87,12 +98,15 @@ help:
 	@echo 'make run            run the whole shop in a scratch folder; Ctrl-C stops it'
 	@echo '                    STATE=DIR HTTPS_PORT=8443 HTTP_PORT=8080 LIMITS=off'
 	@echo 'make test           run every test'
+	@echo 'make test-system    install the packages on a booted Debian (root only)'
 	@echo 'make                build the six programs into build/'
+	@echo 'make install        DESTDIR= PREFIX=/usr; make uninstall takes it away again'
+	@echo 'make deb            build the Debian packages into build/deb/'
 	@echo 'make check-headers  compile each header alone'
 	@echo 'make clean          remove what was built'
 
 deps:
-	@tests/deps $(PACKAGES)
+	@tests/deps $(PACKAGES) $(DEB_PACKAGES)
 
 run: all
 	@BUILD=$(BUILD) exec tests/stack
@@ -122,6 +136,11 @@ $(BUILD)/tests/shared/test_%: $(BUILD)/tests/shared/test_%.o $(SUPPORT) $(LIBRAR
 	@echo '  LD  $@'
 	$(Q)$(CC) $(LINK) -o $@ $^ $(PKG_LIBS) -lcmocka
 
+# The one that tests the client itself.
+$(BUILD)/tests/shared/test_client: $(BUILD)/tests/shared/test_client.o $(LIBRARY)
+	@echo '  LD  $@'
+	$(Q)$(CC) $(LINK) -o $@ $^ $(PKG_LIBS) -lcmocka
+
 # Before the library: the loopback plays the other services, in place of its
 # client.
 $(SUPPORT): $(BUILD)/tests/loopback.o $(BUILD)/tests/fcgi_client.o $(BUILD)/tests/faults.o
@@ -135,6 +154,7 @@ $(LIBRARY): $(SHARED:%=$(BUILD)/shared/%.o)
 	$(Q)ar rcs $@ $^
 
 $(BUILD)/shared/service.o: shared/schema.sql
+$(BUILD)/handlers/user/password.o: handlers/user/common_passwords.txt
 
 $(BUILD)/%.o: %.c | check-fcgi
 	@mkdir -p $(@D)
@@ -153,8 +173,30 @@ list-units:
 test:
 	@tests/run
 
+test-system: deb
+	@tests/system/run
+
+install: all
+	@BUILD=$(BUILD) DESTDIR=$(DESTDIR) PREFIX=$(or $(PREFIX),/usr) UNITDIR=$(UNITDIR) systemd/install install
+
+uninstall:
+	@BUILD=$(BUILD) DESTDIR=$(DESTDIR) PREFIX=$(or $(PREFIX),/usr) UNITDIR=$(UNITDIR) systemd/install uninstall
+
+# From a copy, so that the packaging leaves nothing behind here. make test runs
+# the unit tests; dpkg-buildpackage by itself does too.
+deb:
+	@tests/deps $(DEB_PACKAGES)
+	@echo '  DEB build/deb'
+	@copy=$$(mktemp -d) && trap 'rm -rf "$$copy"' EXIT && mkdir "$$copy/coster" && \
+	tar --exclude=./build --exclude=./.git -c . | tar -x -C "$$copy/coster" && \
+	cd "$$copy/coster" && { \
+	  DEB_BUILD_OPTIONS="nocheck parallel=$$(nproc)" dpkg-buildpackage -us -uc -b >../log 2>&1 || \
+	  { tail -n 40 ../log; exit 1; }; } && \
+	rm -rf $(CURDIR)/build/deb && mkdir -p $(CURDIR)/build/deb && \
+	mv ../*.deb ../*.buildinfo ../*.changes $(CURDIR)/build/deb/
+
 clean:
 	rm -rf build
 
 .SECONDARY:
--include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
+-include $(shell find $(BUILD) -name '*.d' -type f 2>/dev/null)

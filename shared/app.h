@@ -15,6 +15,7 @@
 #include "shared/token.h"
 
 struct client;
+struct check_table;
 
 struct app_settings {
 	const char *db, *key_file, *jwks_file, *internal_socket, *public_url,
@@ -34,6 +35,7 @@ struct ctx {
 	const struct app *app;
 	struct db db;
 	struct arena arena; /* of the request or job at hand */
+	int64_t deadline_us; /* when who waits for it is gone; 0: nobody waits */
 	struct client *client;
 };
 
@@ -46,13 +48,20 @@ struct job {
 	enum { JOB_TIMED, JOB_NOTIFIED } kind;
 };
 
-/* coster-<service> NAME ARGUMENTS…: answers the exit status. One that is
- * COMMAND_ALONE needs no database and gets none. */
+/* coster-<service> NAME ARGUMENTS…: answers the exit status. A name may be
+ * several words. One that is COMMAND_ALONE needs no database and gets none. */
 struct command {
 	const char *name, *arguments, *help;
 	int (*run)(struct ctx *ctx, int argc, char **argv);
 	enum { COMMAND_WITH_DATABASE, COMMAND_ALONE } kind;
 };
+
+struct command_table {
+	const struct command *list;
+	size_t count;
+};
+
+#define COMMANDS(table) { .list = (table), .count = ARRAY_LEN(table) }
 
 struct service {
 	const char *name, *summary;
@@ -64,8 +73,12 @@ struct service {
 	size_t job_count;
 	const struct command *commands;
 	size_t command_count;
+	const struct check_table *checks; /* see doctor.h; NULL: none */
 	/* Called once when all else is ready; the log says what it lacks. */
 	enum err (*start)(const struct app *app);
+	/* Called before each endpoint, with a caller who may call it: whether
+	 * that is still so. NULL: a token is good until its time is over. */
+	enum err (*check_caller)(struct req *r);
 };
 
 #endif

@@ -1,24 +1,40 @@
 #include "shared/client.h"
 
 #include <curl/curl.h>
+#include <pthread.h>
 
+#include "shared/breaker.h"
 #include "shared/buf.h"
+#include "shared/clock.h"
 #include "shared/json.h"
 #include "shared/log.h"
 
+#define MARGIN_MS 50 /* for our own reply, out of what a request has left */
+
 struct client {
 	CURL *curl;
+	const struct ctx *ctx;
 };
 
+/* What all clients of the process know of the services. */
+static struct breaker *breaker;
+static pthread_mutex_t making = PTHREAD_MUTEX_INITIALIZER;
+
 struct client *
-client_new(const struct app *app)
+client_new(const struct ctx *ctx)
 {
+	const struct app_settings *settings = &ctx->app->settings;
 	struct client *c = malloc(sizeof(*c));
 
 	if (c == NULL || (c->curl = curl_easy_init()) == NULL)
 		abort();
+	pthread_mutex_lock(&making);
+	if (breaker == NULL)
+		breaker = breaker_new((size_t)settings->workers / 2);
+	pthread_mutex_unlock(&making);
+	c->ctx = ctx;
 	curl_easy_setopt(
-	    c->curl, CURLOPT_UNIX_SOCKET_PATH, app->settings.internal_socket);
+	    c->curl, CURLOPT_UNIX_SOCKET_PATH, settings->internal_socket);
 	curl_easy_setopt(c->curl, CURLOPT_NOSIGNAL, 1L);
 	curl_easy_setopt(c->curl, CURLOPT_CONNECTTIMEOUT_MS, 1000L);
 	curl_easy_setopt(c->curl, CURLOPT_PROXY, "");
@@ -58,24 +74,42 @@ header(struct curl_slist *list, struct arena *a, const char *name,
 	return list;
 }
 
-enum err
-client_call(struct client *c, struct arena *a, const struct client_call *call,
-    struct client_reply *reply)
+/* How long a call may take; 0 when the request at hand has no time left. */
+static int64_t
+time_for(const struct client *c, int64_t own)
+{
+	int64_t left;
+
+	if (c->ctx->deadline_us == 0)
+		return own;
+	left = (c->ctx->deadline_us - clock_mono_us()) / 1000 - MARGIN_MS;
+	return left < 0 ? 0 : left < own ? left : own;
+}
+
+static struct curl_slist *
+all_headers(struct arena *a, const struct client_call *call, int64_t ms)
+{
+	struct curl_slist *list = NULL;
+
+	list = header(list, a, "Content-Type",
+	    call->body != NULL ? "application/json" : "");
+	list = header(list, a, "Expect", "");
+	list = header(list, a, "Idempotency-Key", call->key);
+	list = header(list, a, "X-Request-Id", call->trace);
+	return header(list, a, "X-Deadline-Ms",
+	    arena_printf(a, "%lld", (long long)ms));
+}
+
+/* Why the service gave no answer that is one, or NULL. */
+static const char *
+perform(struct client *c, struct arena *a, const struct client_call *call,
+    int64_t ms, struct buf *body, int *status)
 {
 	const char *url = arena_printf(a, "http://coster%s", call->path);
-	struct curl_slist *headers = NULL;
-	const char *why = NULL;
-	struct buf body;
+	struct curl_slist *headers = all_headers(a, call, ms);
 	CURLcode code;
-	long status = 0;
+	long got = 0;
 
-	*reply = (struct client_reply) { 0 };
-	buf_init(&body, a);
-	headers = header(headers, a, "Content-Type",
-	    call->body != NULL ? "application/json" : "");
-	headers = header(headers, a, "Expect", "");
-	headers = header(headers, a, "Idempotency-Key", call->key);
-	headers = header(headers, a, "X-Request-Id", call->trace);
 	curl_easy_setopt(c->curl, CURLOPT_URL, url);
 	curl_easy_setopt(c->curl, CURLOPT_HTTPGET, 1L);
 	curl_easy_setopt(c->curl, CURLOPT_CUSTOMREQUEST, call->method);
@@ -83,28 +117,69 @@ client_call(struct client *c, struct arena *a, const struct client_call *call,
 		curl_easy_setopt(c->curl, CURLOPT_POSTFIELDS, call->body);
 	curl_easy_setopt(c->curl, CURLOPT_HTTPHEADER, headers);
 	curl_easy_setopt(c->curl, CURLOPT_WRITEFUNCTION, take_body);
-	curl_easy_setopt(c->curl, CURLOPT_WRITEDATA, &body);
-	curl_easy_setopt(c->curl, CURLOPT_TIMEOUT_MS,
-	    (long)(call->timeout_ms > 0 ? call->timeout_ms : CLIENT_TIMEOUT_MS));
+	curl_easy_setopt(c->curl, CURLOPT_WRITEDATA, body);
+	curl_easy_setopt(c->curl, CURLOPT_TIMEOUT_MS, (long)ms);
 	code = curl_easy_perform(c->curl);
 	curl_slist_free_all(headers);
-	curl_easy_getinfo(c->curl, CURLINFO_RESPONSE_CODE, &status);
-	reply->status = (int)status;
+	curl_easy_getinfo(c->curl, CURLINFO_RESPONSE_CODE, &got);
+	*status = (int)got;
 	if (code != CURLE_OK)
-		why = curl_easy_strerror(code);
-	else if (status >= 502 && status <= 504)
-		why = "not available";
-	else if (body.len > 0
-	    && json_parse(a, body.data, body.len, &reply->body, &why) == OK)
-		why = NULL;
-	if (why == NULL)
+		return curl_easy_strerror(code);
+	return got >= 502 && got <= 504 ? "not available" : NULL;
+}
+
+/* The same, unless the service is left alone. A call whose time the request at
+ * hand cut short says nothing of the service when it fails. */
+static const char *
+attempt(struct client *c, struct arena *a, const struct client_call *call,
+    struct buf *body, int *status)
+{
+	int64_t own = call->timeout_ms > 0 ? call->timeout_ms
+					   : CLIENT_TIMEOUT_MS;
+	struct breaker_pass pass;
+	const char *why;
+	int64_t ms;
+
+	if (breaker_enter(breaker, breaker_peer(a, call->path),
+		clock_mono_us() / 1000, &pass, &why))
+		return why;
+	ms = time_for(c, own);
+	why = ms > 0 ? perform(c, a, call, ms, body, status)
+		     : "the time is over";
+	breaker_leave(breaker, &pass, clock_mono_us() / 1000,
+	    why == NULL	    ? BREAKER_GOOD
+		: ms == own ? BREAKER_BAD
+			    : BREAKER_UNKNOWN);
+	return why;
+}
+
+enum err
+client_call(struct client *c, struct arena *a, const struct client_call *call,
+    struct client_reply *reply)
+{
+	struct buf body;
+	const char *why;
+
+	*reply = (struct client_reply) { 0 };
+	buf_init(&body, a);
+	why = attempt(c, a, call, &body, &reply->status);
+	if (why == NULL
+	    && (body.len == 0
+		|| json_parse(a, body.data, body.len, &reply->body, &why) == OK))
 		return OK;
 	/* Without the query: an address may stand there. */
 	LOG(LOG_WARN, "call failed", LOG_TEXT("method", call->method),
 	    LOG_TEXT("path",
 		arena_strndup(a, call->path, strcspn(call->path, "?"))),
-	    LOG_INT("status", status),
-	    LOG_TEXT("reason", why),
+	    LOG_INT("status", reply->status), LOG_TEXT("reason", why),
 	    LOG_TEXT("request", call->trace != NULL ? call->trace : "-"));
 	return ERR_UNAVAILABLE;
+}
+
+int64_t
+client_pause(struct client *c, struct arena *a, const char *path)
+{
+	(void)c;
+	return breaker_pause(
+	    breaker, breaker_peer(a, path), clock_mono_us() / 1000);
 }

@@ -2,8 +2,14 @@
  * Calls to the other services: HTTP over nginx's internal socket, by libcurl.
  *
  * A client belongs to one thread and keeps its connection. Every call has a
- * deadline; a service that cannot be reached, or says 502 to 504, is
+ * time; a service that cannot be reached, or says 502 to 504, is
  * ERR_UNAVAILABLE, and any other answer is the caller's to judge.
+ *
+ * No call takes longer than the request that makes it has left (ctx's
+ * deadline), and X-Deadline-Ms tells the called service how long that is, so
+ * the time shrinks along a chain of calls. A service that keeps failing is left
+ * alone for a while, and at most half of the workers wait for the same one: see
+ * breaker.h.
  */
 #ifndef COSTER_CLIENT_H
 #define COSTER_CLIENT_H
@@ -28,8 +34,13 @@ struct client_reply {
 	struct json_object *body; /* NULL when there is none; arena */
 };
 
-struct client *client_new(const struct app *app);
+/* Borrows the thread's ctx. */
+struct client *client_new(const struct ctx *ctx);
 void client_free(struct client *client);
+
+/* For how many milliseconds the service that a path belongs to is left alone
+ * yet; 0 when it may be called. */
+int64_t client_pause(struct client *client, struct arena *a, const char *path);
 
 /* The reply is in the arena. ERR_UNAVAILABLE, and the log says why. */
 MUST_USE enum err client_call(struct client *client, struct arena *a,

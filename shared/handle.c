@@ -2,9 +2,14 @@
 
 #include "shared/auth.h"
 #include "shared/clock.h"
+#include "shared/crash.h"
 #include "shared/idempotency.h"
 #include "shared/log.h"
+#include "shared/metrics.h"
 #include "shared/problem.h"
+#include "shared/text.h"
+
+#define TIME_MS 25000 /* that a request may take; nginx waits for 30 s */
 
 static enum err
 find_route(struct req *r)
@@ -22,6 +27,23 @@ find_route(struct req *r)
 	return err;
 }
 
+/* A service says for how long it waits. Nobody is there any more to read the
+ * reply to a request whose time is over: it stood in a queue too long. */
+static enum err
+set_deadline(struct req *r)
+{
+	const char *text = r->param[PARAM_DEADLINE_MS];
+	int64_t ms = TIME_MS, asked;
+
+	if (r->caller.role == ROLE_SERVICE
+	    && text_to_int(text, strlen(text), &asked) && asked < ms)
+		ms = asked;
+	r->ctx->deadline_us = r->started_us + ms * 1000;
+	if (clock_mono_us() < r->ctx->deadline_us)
+		return OK;
+	return req_fail(r, ERR_UNAVAILABLE, "The time for this is over.");
+}
+
 static bool
 is_read(const struct req *r)
 {
@@ -34,10 +56,25 @@ end_transaction(struct req *r, enum err err)
 {
 	if (!db_in_transaction(r->db))
 		return err;
-	if (err == OK)
-		return db_commit(r->db);
+	if (err == OK) {
+		CRASH_POINT("before-commit");
+		err = db_commit(r->db);
+		if (err == OK && r->db->kind == DB_SINGLE)
+			CRASH_POINT("after-commit");
+		return err;
+	}
 	db_rollback(r->db);
 	return err;
+}
+
+/* A repeated request does not come here: it may be what ended its session. */
+static enum err
+run_endpoint(struct req *r)
+{
+	const struct service *svc = r->ctx->app->service;
+	enum err err = svc->check_caller != NULL ? svc->check_caller(r) : OK;
+
+	return err ? err : r->route->fn(r);
 }
 
 /* overtaken: the other instance has finished the same request meanwhile, and
@@ -54,7 +91,7 @@ run_once(struct req *r, bool *overtaken)
 	err = idempotency_start(r, &what);
 	if (err || what == IDEMPOTENCY_REPLAYED)
 		return end_transaction(r, err);
-	err = r->route->fn(r);
+	err = run_endpoint(r);
 	if (err == OK && !db_in_transaction(r->db))
 		err = db_begin(r->db);
 	if (err == OK) {
@@ -91,12 +128,13 @@ handle(struct req *r)
 		reply_field(r, "Allow", "%s", r->allow);
 		goto out;
 	}
-	if (err || (err = auth_caller(r)) || (err = auth_route(r)))
+	if (err || (err = auth_caller(r)) || (err = auth_route(r))
+	    || (err = set_deadline(r)))
 		goto out;
 	if (on_loop && (r->route->flags & ROUTE_SLOW))
 		return ERR_DEFER;
 	if (is_read(r))
-		err = end_transaction(r, r->route->fn(r));
+		err = end_transaction(r, run_endpoint(r));
 	else
 		err = run_write(r);
 	if (on_loop && err == ERR_DEFER)
@@ -112,6 +150,7 @@ out:
 void
 handle_log(const struct req *r)
 {
+	metrics_request(r);
 	LOG(LOG_INFO, "request", LOG_TEXT("request", r->param[PARAM_TRACE]),
 	    LOG_TEXT("method", r->param[PARAM_METHOD]),
 	    LOG_TEXT("route", r->route != NULL ? r->route->pattern : "-"),

@@ -1,6 +1,7 @@
 /*
  * What happens to a request between its parameters and its reply: origin,
- * route, caller, permission, idempotency, endpoint, transaction, problem.
+ * route, caller, permission, deadline, idempotency, endpoint, transaction,
+ * problem.
  */
 #ifndef COSTER_HANDLE_H
 #define COSTER_HANDLE_H

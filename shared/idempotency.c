@@ -3,9 +3,11 @@
 #include <sodium.h>
 
 #include "shared/clock.h"
+#include "shared/crash.h"
 #include "shared/log.h"
 
 #define KEEP_KEY CLOCK_DAY
+#define KEEP_SERVICE (5 * CLOCK_DAY) /* longer than an outbox tries */
 #define KEEP_REQUEST (5 * CLOCK_MINUTE)
 #define KEEP_CLAIM CLOCK_MINUTE /* longer than any request runs */
 #define KEY_MAX 255
@@ -152,8 +154,12 @@ claim(struct req *r, const char *scope, const char *key)
 		return err;
 	}
 	ours = db_changes(r->db) > 0;
-	if ((err = db_commit(r->db)) || ours)
+	if ((err = db_commit(r->db)))
 		return err;
+	if (ours) {
+		CRASH_POINT("after-claim");
+		return OK;
+	}
 	r->retry_after = 1;
 	return req_fail_as(r, ERR_CONFLICT, "request-in-progress",
 	    "the first request with this Idempotency-Key still runs");
@@ -220,6 +226,8 @@ put(struct req *r, const char *scope, const char *key, const char *fingerprint,
 enum err
 idempotency_store(struct req *r)
 {
+	int64_t keep
+	    = r->caller.role == ROLE_SERVICE ? KEEP_SERVICE : KEEP_KEY;
 	enum err err = OK;
 
 	if (r->route->flags & ROUTE_SECRET)
@@ -229,7 +237,7 @@ idempotency_store(struct req *r)
 		    KEEP_REQUEST)))
 		return err;
 	if (*key_of(r) != '\0')
-		err = put(r, scope_of(r), key_of(r), fingerprint_of(r), KEEP_KEY);
+		err = put(r, scope_of(r), key_of(r), fingerprint_of(r), keep);
 	return err;
 }
 

@@ -42,7 +42,7 @@ ctx_open(struct ctx *ctx, const struct app *app, enum db_kind kind)
 	ctx->db.arena = &ctx->arena;
 	ctx->db.committed = jobs_notify;
 	if (kind == DB_SINGLE) {
-		ctx->client = client_new(app);
+		ctx->client = client_new(ctx);
 	} else if ((err = db_prepare(&ctx->db))) {
 		db_close(&ctx->db);
 		return err;

@@ -7,13 +7,16 @@
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <systemd/sd-daemon.h>
 #include <unistd.h>
 
 #include "shared/clock.h"
+#include "shared/crash.h"
 #include "shared/fcgi.h"
 #include "shared/handle.h"
 #include "shared/jobs.h"
 #include "shared/log.h"
+#include "shared/metrics.h"
 #include "shared/pool.h"
 #include "shared/problem.h"
 
@@ -32,6 +35,7 @@ struct loop {
 	struct pool *pool;
 	int epoll, listen, signals;
 	_Atomic bool stopping;
+	int64_t beat_us, beat_due_us; /* for systemd's watchdog; 0 without */
 	struct held held[TURN_EVENTS];
 	size_t held_count;
 	/* Connections by descriptor: the pool's threads drop theirs too. */
@@ -98,6 +102,8 @@ came_back(struct conn *c, bool good, void *arg)
 {
 	struct loop *l = arg;
 
+	metrics.pool_busy--;
+	metrics.in_flight--;
 	if (!good || l->stopping || !watch(l, conn_fd(c), c))
 		drop(l, c);
 }
@@ -108,6 +114,7 @@ answer(struct loop *l, struct conn *c, struct req *r)
 	bool good = conn_send(c, r);
 
 	handle_log(r);
+	metrics.in_flight--;
 	conn_done(c);
 	/* While stopping nginx is to open its next connection elsewhere. */
 	if (!good || l->stopping)
@@ -118,13 +125,18 @@ static void
 defer(struct loop *l, struct conn *c, struct req *r)
 {
 	epoll_ctl(l->epoll, EPOLL_CTL_DEL, conn_fd(c), NULL);
+	metrics.pool_busy++;
 	if (pool_submit(l->pool, c, r))
 		return;
+	metrics.pool_busy--;
+	metrics.refused++;
 	problem_reply(r, ERR_UNAVAILABLE);
-	if (watch(l, conn_fd(c), c))
+	if (watch(l, conn_fd(c), c)) {
 		answer(l, c, r);
-	else
+	} else {
+		metrics.in_flight--;
 		drop(l, c);
+	}
 }
 
 static void
@@ -137,6 +149,7 @@ serve(struct loop *l, struct conn *c)
 		drop(l, c);
 		return;
 	}
+	metrics.in_flight++;
 	if (handle(r) == ERR_DEFER)
 		defer(l, c, r);
 	else if (l->ctx.db.open) /* even a read: it may have seen a write */
@@ -161,8 +174,14 @@ answer_again(struct held *h, enum err err)
 static void
 end_turn(struct loop *l)
 {
-	enum err err = db_turn_end(&l->ctx.db);
+	bool wrote = l->ctx.db.open;
+	enum err err;
 
+	if (wrote)
+		CRASH_POINT("before-turn-commit");
+	err = db_turn_end(&l->ctx.db);
+	if (wrote && err == OK)
+		CRASH_POINT("after-turn-commit");
 	for (size_t i = 0; i < l->held_count; i++) {
 		if (err)
 			answer_again(&l->held[i], err);
@@ -196,15 +215,16 @@ stop(struct loop *l)
 		return;
 	l->stopping = true;
 	LOG(LOG_INFO, "stopping");
+	sd_notify(0, "STOPPING=1\nSTATUS=finishing what is in hand");
 	unlink_socket(l->listen);
 }
 
 /* One turn; false when it was quiet for as long as it waited. */
 static bool
-turn(struct loop *l, int timeout_ms)
+turn(struct loop *l, int wait_ms)
 {
 	struct epoll_event ready[TURN_EVENTS];
-	int n = epoll_wait(l->epoll, ready, TURN_EVENTS, timeout_ms);
+	int n = epoll_wait(l->epoll, ready, TURN_EVENTS, wait_ms);
 
 	if (n > 1)
 		db_turn_start(&l->ctx.db);
@@ -222,6 +242,39 @@ turn(struct loop *l, int timeout_ms)
 	}
 	end_turn(l);
 	return n != 0;
+}
+
+/* Tells systemd now and then that the loop turns, and what it did. */
+static void
+beat(struct loop *l)
+{
+	char status[128];
+	int64_t now;
+
+	if (l->beat_us == 0 || l->stopping
+	    || (now = clock_mono_us()) < l->beat_due_us)
+		return;
+	l->beat_due_us = now + l->beat_us;
+	metrics_status(status, sizeof(status));
+	sd_notifyf(0, "WATCHDOG=1\nSTATUS=%s", status);
+}
+
+/* Twice within the watchdog's time. */
+static void
+start_beat(struct loop *l)
+{
+	uint64_t us;
+
+	if (sd_watchdog_enabled(0, &us) > 0)
+		l->beat_us = (int64_t)us / 2;
+}
+
+static int
+timeout_ms(const struct loop *l)
+{
+	if (l->stopping)
+		return QUIET_MS;
+	return l->beat_us > 0 ? (int)(l->beat_us / 1000) : -1;
 }
 
 static enum err
@@ -279,9 +332,10 @@ loop_run(const struct app *app, int listen_fd)
 	log_hold();
 	LOG(LOG_INFO, "serving");
 	log_flush();
-	while (turn(l, l->stopping ? QUIET_MS : -1) || !l->stopping
-	    || pool_busy(l->pool) > 0)
-		;
+	start_beat(l);
+	sd_notify(0, "READY=1\nSTATUS=serving");
+	while (turn(l, timeout_ms(l)) || !l->stopping || pool_busy(l->pool) > 0)
+		beat(l);
 	tear_down(l);
 	free(l);
 	LOG(LOG_INFO, "stopped");

@@ -8,6 +8,9 @@
  * lease keeps two instances from sending the same row. Messages of one subject
  * arrive in the order they were written. What the receiver refuses, or never
  * takes, is kept as dead for an administrator.
+ *
+ * The receivers take turns, a message each, and one that the client leaves
+ * alone is not tried: who is slow or away holds up nobody else's messages.
  */
 #ifndef COSTER_OUTBOX_H
 #define COSTER_OUTBOX_H
@@ -23,9 +26,19 @@ struct outbox_message {
 /* In the transaction that is open. */
 MUST_USE enum err outbox_put(struct db *db, const struct outbox_message *m);
 
+/* Drops the messages of a subject, likewise. One that is being sent goes when
+ * that has ended either way, and later ones of its subject still wait for it. */
+MUST_USE enum err outbox_drop(struct db *db, const char *subject);
+
 /* Delivers what is due. */
 int64_t outbox_run(struct ctx *ctx);
 
 #define OUTBOX_JOB { "outbox", outbox_run, JOB_NOTIFIED }
+
+/* The oldest message that is left of a subject goes next, after one is gone. */
+MUST_USE enum err outbox_advance(struct db *db, const char *subject);
+
+/* For an administrator: what waits and what is dead, sent again or dropped. */
+extern const struct command_table outbox_commands;
 
 #endif

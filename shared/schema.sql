@@ -32,3 +32,15 @@ CREATE TABLE outbox (
 
 CREATE INDEX outbox_by_due ON outbox (due_at) WHERE dead_at IS NULL;
 CREATE INDEX outbox_by_subject ON outbox (subject, id) WHERE dead_at IS NULL;
+
+-- step 2: a message knows its receiver, and whether another one goes before it
+
+ALTER TABLE outbox ADD COLUMN receiver TEXT NOT NULL DEFAULT ''; -- the first segment of its path
+ALTER TABLE outbox ADD COLUMN waits INTEGER NOT NULL DEFAULT 0; -- 1 behind an older one of its subject; due_at counts once that is gone
+
+UPDATE outbox SET receiver = substr(path, 2, instr(replace(substr(path, 2), '?', '/') || '/', '/') - 1),
+    waits = dead_at IS NULL AND EXISTS (SELECT 1 FROM outbox AS older
+        WHERE older.dead_at IS NULL AND older.subject = outbox.subject AND older.id < outbox.id);
+
+DROP INDEX outbox_by_due;
+CREATE INDEX outbox_by_due ON outbox (receiver, due_at) WHERE dead_at IS NULL AND waits = 0;

@@ -1,18 +1,25 @@
 #include "shared/service.h"
 
+#include <grp.h>
 #include <malloc.h>
+#include <pwd.h>
 #include <signal.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sysexits.h>
 #include <unistd.h>
 
+#include "shared/crash.h"
+#include "shared/doctor.h"
 #include "shared/embed.h"
 #include "shared/fcgi.h"
 #include "shared/file.h"
 #include "shared/jobs.h"
 #include "shared/log.h"
 #include "shared/loop.h"
+#include "shared/metrics.h"
 #include "shared/migrate.h"
+#include "shared/outbox.h"
 
 EMBED(coster_shared_schema, "shared/schema.sql");
 
@@ -138,6 +145,25 @@ open_database(struct app *app)
 	return err == OK ? EX_OK : err == ERR_CONFLICT ? EX_DATAERR : EX_IOERR;
 }
 
+/* The routes of the service, and those that every service has. */
+static enum err
+open_router(struct app *app)
+{
+	const struct service *svc = app->service;
+	const struct route_table **tables
+	    = calloc(svc->route_count + 1, sizeof(*tables));
+	enum err err;
+
+	if (tables == NULL)
+		abort();
+	for (size_t i = 0; i < svc->route_count; i++)
+		tables[i] = svc->routes[i];
+	tables[svc->route_count] = &metrics_routes;
+	err = router_new(&app->router, tables, svc->route_count + 1);
+	free(tables);
+	return err;
+}
+
 int
 app_open(struct app *app)
 {
@@ -152,7 +178,7 @@ app_open(struct app *app)
 		return EX_NOINPUT;
 	if ((status = open_database(app)))
 		return status;
-	if (router_new(&app->router, svc->routes, svc->route_count))
+	if (open_router(app))
 		return EX_SOFTWARE;
 	if (svc->start != NULL)
 		switch (svc->start(app)) {
@@ -221,6 +247,36 @@ static const struct command common_commands[] = {
 	    COMMAND_ALONE },
 };
 
+static bool
+has_outbox(const struct service *svc)
+{
+	for (size_t i = 0; i < svc->job_count; i++)
+		if (svc->jobs[i].run == outbox_run)
+			return true;
+	return false;
+}
+
+/* The commands of a service, one after the other; NULL at the end. */
+static const struct command *
+command_at(const struct service *svc, size_t i)
+{
+	const struct command_table tables[] = {
+		COMMANDS(common_commands),
+		has_outbox(svc) ? outbox_commands
+				: (struct command_table) { NULL, 0 },
+		doctor_commands,
+		crash_commands,
+		{ svc->commands, svc->command_count },
+	};
+
+	for (size_t t = 0; t < ARRAY_LEN(tables); t++) {
+		if (i < tables[t].count)
+			return &tables[t].list[i];
+		i -= tables[t].count;
+	}
+	return NULL;
+}
+
 static void
 help_command(const struct command *cmd, FILE *out)
 {
@@ -233,6 +289,7 @@ help(struct app *app, FILE *out)
 {
 	const struct service *svc = app->service;
 	struct settings settings = common(app);
+	const struct command *cmd;
 
 	fprintf(out,
 	    "coster-%s: %s\n\n"
@@ -242,10 +299,8 @@ help(struct app *app, FILE *out)
 	    "       coster-%s COMMAND\n\n"
 	    "commands:\n",
 	    svc->name, svc->summary, svc->name, svc->name, svc->name, svc->name);
-	for (size_t i = 0; i < ARRAY_LEN(common_commands); i++)
-		help_command(&common_commands[i], out);
-	for (size_t i = 0; i < svc->command_count; i++)
-		help_command(&svc->commands[i], out);
+	for (size_t i = 0; (cmd = command_at(svc, i)) != NULL; i++)
+		help_command(cmd, out);
 	fprintf(out, "\nsettings, from the environment [and their defaults]:\n");
 	config_help(&settings, out);
 	config_help(&svc->settings, out);
@@ -283,10 +338,12 @@ serve(struct app *app)
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	if ((status = check_socket()) || (status = app_open(app)))
 		return status;
+	metrics_open(app->service);
 	if (jobs_start(&jobs, app))
 		return EX_SOFTWARE;
 	err = loop_run(app, LISTEN_FD);
 	jobs_stop(jobs);
+	metrics_close();
 	return err == OK ? EX_OK : EX_SOFTWARE;
 }
 
@@ -306,18 +363,6 @@ check(struct app *app)
 	return status;
 }
 
-static const struct command *
-find_command(const struct service *svc, const char *name)
-{
-	for (size_t i = 0; i < ARRAY_LEN(common_commands); i++)
-		if (strcmp(name, common_commands[i].name) == 0)
-			return &common_commands[i];
-	for (size_t i = 0; i < svc->command_count; i++)
-		if (strcmp(name, svc->commands[i].name) == 0)
-			return &svc->commands[i];
-	return NULL;
-}
-
 static int
 count_words(const char *s)
 {
@@ -328,6 +373,60 @@ count_words(const char *s)
 		s += strcspn(s, " ");
 	}
 	return n;
+}
+
+/* The command that the first words are the name of, and how many they are. */
+static const struct command *
+find_command(const struct service *svc, int argc, char **argv, int *words)
+{
+	const struct command *cmd;
+
+	for (size_t i = 0; (cmd = command_at(svc, i)) != NULL; i++) {
+		const char *name = cmd->name;
+		int n = 0;
+
+		for (; n < argc && *name != '\0'; n++) {
+			size_t len = strcspn(name, " ");
+
+			if (strlen(argv[n]) != len
+			    || strncmp(argv[n], name, len) != 0)
+				break;
+			name += len + (name[len] == ' ');
+		}
+		*words = n;
+		if (*name == '\0')
+			return cmd;
+	}
+	return NULL;
+}
+
+/* What root wrote, the service could not read: a command run by root works as
+ * the account that the database's folder belongs to. */
+static int
+become_owner(const char *db)
+{
+	struct arena a;
+	const struct passwd *owner;
+	const char *slash = strrchr(db, '/');
+	struct stat st;
+	int rc = 0;
+
+	if (geteuid() != 0)
+		return EX_OK;
+	arena_init(&a);
+	if (slash == NULL
+	    || stat(arena_strndup(&a, db, (size_t)(slash - db) + 1), &st) != 0)
+		st.st_uid = 0; /* the database will not open, and say why */
+	arena_release(&a);
+	if (st.st_uid == 0)
+		return EX_OK;
+	owner = getpwuid(st.st_uid);
+	rc = owner == NULL || initgroups(owner->pw_name, owner->pw_gid) != 0
+	    || setgid(owner->pw_gid) != 0 || setuid(owner->pw_uid) != 0;
+	if (rc != 0)
+		LOG(LOG_ERROR, "cannot become the owner of the database",
+		    LOG_TEXT("path", db));
+	return rc == 0 ? EX_OK : EX_NOPERM;
 }
 
 static int
@@ -345,7 +444,8 @@ run_command(struct app *app, const struct command *cmd, int argc, char **argv)
 		return EX_SOFTWARE;
 	if (cmd->kind == COMMAND_ALONE)
 		return cmd->run(&ctx, argc, argv);
-	if ((status = open_database(app)))
+	if ((status = become_owner(app->settings.db))
+	    || (status = open_database(app)))
 		return status;
 	if (ctx_open(&ctx, app, DB_SINGLE))
 		return EX_IOERR;
@@ -358,13 +458,16 @@ static int
 dispatch(struct app *app, int argc, char **argv)
 {
 	const struct command *cmd;
+	int words;
 
 	if (argc == 1)
 		return serve(app);
 	if (strcmp(argv[1], "--check") == 0 && argc == 2)
 		return check(app);
-	if ((cmd = find_command(app->service, argv[1])) != NULL)
-		return run_command(app, cmd, argc - 2, argv + 2);
+	cmd = find_command(app->service, argc - 1, argv + 1, &words);
+	if (cmd != NULL)
+		return run_command(
+		    app, cmd, argc - 1 - words, argv + 1 + words);
 	fprintf(stderr, "coster-%s: no such command: %s; see --help\n",
 	    app->service->name, argv[1]);
 	return EX_USAGE;

@@ -172,7 +172,6 @@ token_load_keys(struct token_keys *keys, const char *path)
 	if (!json_object_is_type(root, json_type_object)
 	    || !json_object_object_get_ex(root, "keys", &list)
 	    || !json_object_is_type(list, json_type_array)
-	    || json_object_array_length(list) == 0
 	    || json_object_array_length(list) > TOKEN_KEYS_MAX)
 		goto bad;
 	for (size_t i = 0; i < json_object_array_length(list); i++) {
@@ -186,7 +185,7 @@ token_load_keys(struct token_keys *keys, const char *path)
 	err = OK;
 bad:
 	if (err)
-		LOG(LOG_ERROR, "not a set of 1 to 8 Ed25519 keys",
+		LOG(LOG_ERROR, "not a set of up to 8 Ed25519 keys",
 		    LOG_TEXT("path", path));
 out:
 	arena_release(&a);

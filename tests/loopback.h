@@ -60,7 +60,7 @@ struct call {
 };
 struct reply_seen call_with(struct t *t, const struct call *c);
 
-/* The Authorization of a user, good for 900 seconds from now. */
+/* The Authorization of a user, good for 900 seconds from now; of no session. */
 const char *bearer_of(struct t *t, struct as who);
 
 /* The next request to another service must be this one (fnmatch(3) pattern for

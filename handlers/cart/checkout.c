@@ -17,6 +17,7 @@
  */
 #include "handlers/cart/cart.h"
 #include "handlers/cart/checkout.h"
+#include "shared/crash.h"
 #include "shared/json.h"
 #include "shared/log.h"
 #include "shared/outbox.h"
@@ -245,6 +246,7 @@ run(struct ctx *ctx, struct checkout *c)
 		}
 		if (states[next].step != NULL && (err = db_commit(&ctx->db)))
 			return err;
+		CRASH_POINT("after-step");
 	}
 	return OK;
 }
@@ -370,6 +372,7 @@ post_checkout(struct req *r)
 		return err;
 	if ((err = begin(r, &c)))
 		return err;
+	CRASH_POINT("after-freeze");
 	if ((err = run(r->ctx, &c))) {
 		r->retry_after = 2;
 		return req_fail(r, err,
@@ -379,6 +382,7 @@ post_checkout(struct req *r)
 		return reply_invoice(r, &c);
 	if ((err = db_commit(r->db)))
 		return err;
+	CRASH_POINT("after-undo");
 	r->problem_members = c.members;
 	return req_fail_as(r, ERR_CONFLICT, c.problem, "%s", c.detail);
 }

@@ -37,4 +37,5 @@ const struct service service = {
 	.settings = { settings, ARRAY_LEN(settings), &cart_settings },
 	.jobs = jobs,
 	.job_count = ARRAY_LEN(jobs),
+	.checks = &cart_checks,
 };

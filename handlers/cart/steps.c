@@ -4,6 +4,7 @@
 #include "handlers/cart/cart.h"
 #include "handlers/cart/checkout.h"
 #include "shared/client.h"
+#include "shared/crash.h"
 #include "shared/json.h"
 #include "shared/log.h"
 
@@ -223,6 +224,7 @@ step_reserve(struct ctx *ctx, struct checkout *c)
 	if (is_late(c, CHECKOUT_GIVE_UP))
 		return refuse_late(c);
 	err = call(ctx, c, &reservations, reserve_body(&ctx->arena, c), &reply);
+	CRASH_POINT("after-reserve");
 	if (err || (err = pass_on(ctx, c, &reply)))
 		return err;
 	return judge(c, &reply, &c->reservation_id);
@@ -257,6 +259,7 @@ step_invoice(struct ctx *ctx, struct checkout *c)
 	if (is_late(c, CHECKOUT_GIVE_UP) && (err = find_invoice(ctx, c)))
 		return err;
 	err = call(ctx, c, &invoices, invoice_body(&ctx->arena, c), &reply);
+	CRASH_POINT("after-invoice");
 	if (err || (err = judge(c, &reply, &c->invoice_id)))
 		return err;
 	buf_init(&b, &ctx->arena);

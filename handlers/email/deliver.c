@@ -16,6 +16,7 @@
 #include "handlers/email/mime.h"
 #include "handlers/email/transport.h"
 #include "shared/clock.h"
+#include "shared/crash.h"
 #include "shared/log.h"
 
 #define LEASE (2 * CLOCK_MINUTE) /* longer than any attempt takes */
@@ -212,9 +213,11 @@ deliver(struct ctx *ctx)
 
 	if ((err = lease(&ctx->db, &m)))
 		return err;
+	CRASH_POINT("before-mail");
 	if (!m.checked)
 		return check(ctx, &m);
 	verdict = send_mail(&ctx->arena, &m, &answer);
+	CRASH_POINT("after-mail");
 	if ((err = db_begin(&ctx->db))
 	    || (err = finish(
 		    &ctx->db, settle(&ctx->db, &m, verdict, answer))))

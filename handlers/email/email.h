@@ -14,6 +14,7 @@ extern struct email_settings email_settings;
 MUST_USE enum err bad_setting(const char *name, const char *why);
 
 extern const struct route_table message_routes;
+extern const struct check_table email_checks;
 
 /* Opens the transport; errors as struct service's start wants them. */
 MUST_USE enum err deliver_open(void);

@@ -77,5 +77,6 @@ const struct service service = {
 	.settings = { settings, ARRAY_LEN(settings), &email_settings },
 	.jobs = jobs,
 	.job_count = ARRAY_LEN(jobs),
+	.checks = &email_checks,
 	.start = start,
 };

@@ -5,6 +5,7 @@
 #include "handlers/payment/payment.h"
 
 #include "shared/clock.h"
+#include "shared/crash.h"
 #include "shared/log.h"
 #include "shared/token.h"
 
@@ -76,7 +77,9 @@ charge(struct req *r, const struct charge *c, struct transfer *t)
 
 	if (g == NULL)
 		return ERR_INTERNAL;
+	CRASH_POINT("before-charge");
 	t->answer = g->charge(r->ctx, c);
+	CRASH_POINT("after-charge");
 	return OK;
 }
 

@@ -25,6 +25,7 @@
 
 extern const struct route_table invoice_routes, status_routes, payment_routes,
     refund_routes;
+extern const struct check_table payment_checks;
 
 struct payment_settings {
 	int64_t invoice_hours; /* until an open invoice becomes void */

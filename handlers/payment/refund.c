@@ -4,6 +4,7 @@
 #include "handlers/payment/payment.h"
 
 #include "shared/clock.h"
+#include "shared/crash.h"
 #include "shared/log.h"
 #include "shared/token.h"
 
@@ -95,7 +96,9 @@ give_back(struct req *r, const char *currency, struct transfer *t)
 		DB_TEXT_TO(&f.charge_reference)));
 	if (err)
 		return err;
+	CRASH_POINT("before-refund");
 	t->answer = g->refund(r->ctx, &f);
+	CRASH_POINT("after-refund");
 	return OK;
 }
 

@@ -46,5 +46,6 @@ const struct service service = {
 	.settings = { settings, ARRAY_LEN(settings), &payment_settings },
 	.jobs = jobs,
 	.job_count = ARRAY_LEN(jobs),
+	.checks = &payment_checks,
 	.start = start,
 };

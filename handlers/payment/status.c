@@ -5,6 +5,7 @@
 #include "handlers/payment/payment.h"
 
 #include "shared/clock.h"
+#include "shared/crash.h"
 #include "shared/log.h"
 
 #define EXPIRE_EVERY (5 * CLOCK_SECOND)
@@ -121,7 +122,9 @@ invoice_expire(struct ctx *ctx)
 	    DB_INTO(DB_INT_TO(&id)));
 	if (err || db_begin(db))
 		return EXPIRE_EVERY;
-	if ((err = expire_one(db)))
+	err = expire_one(db);
+	CRASH_POINT("before-expiry");
+	if (err)
 		db_rollback(db);
 	else
 		err = db_commit(db);

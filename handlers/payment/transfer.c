@@ -5,6 +5,7 @@
 #include "handlers/payment/payment.h"
 
 #include "shared/clock.h"
+#include "shared/crash.h"
 #include "shared/log.h"
 
 #define ASK_FIRST (2 * CLOCK_SECOND) /* then ever more slowly */
@@ -211,6 +212,7 @@ settle(struct ctx *ctx, enum transfer_kind kind)
 	if ((err = take(db, &t, &asked, &due_at)))
 		return err;
 	t.answer = ask(ctx, &t, asked);
+	CRASH_POINT("after-ask");
 	if ((err = db_begin(db)))
 		return err;
 	if ((err = record(db, &t, due_at))) {

@@ -6,6 +6,7 @@
 
 extern const struct route_table product_routes, catalog_routes,
     reservation_routes;
+extern const struct check_table product_checks;
 
 int64_t reservation_expire(struct ctx *ctx);
 

@@ -12,6 +12,7 @@
 #include "handlers/product/product.h"
 
 #include "shared/clock.h"
+#include "shared/crash.h"
 #include "shared/json.h"
 #include "shared/log.h"
 #include "shared/req.h"
@@ -362,8 +363,10 @@ commit_reservation(struct req *r)
 	if ((err = count_missing(r->db, r->id, held ? &stock_get : &free_get,
 		 &missing))
 	    || (err = for_lines(r->db, r->id,
-		    held ? &stock_sell : &stock_sell_late))
-	    || (err = end(r->db, r->id, "committed", missing)))
+		    held ? &stock_sell : &stock_sell_late)))
+		return err;
+	CRASH_POINT("while-selling");
+	if ((err = end(r->db, r->id, "committed", missing)))
 		return err;
 	if (missing > 0)
 		LOG(LOG_WARN, "sold more than there is",
@@ -424,7 +427,9 @@ reservation_expire(struct ctx *ctx)
 	    DB_INTO(DB_INT_TO(&id)));
 	if (err || db_begin(db))
 		return EXPIRE_EVERY;
-	if ((err = release_expired(db)))
+	err = release_expired(db);
+	CRASH_POINT("before-expiry");
+	if (err)
 		db_rollback(db);
 	else
 		err = db_commit(db);

@@ -25,4 +25,5 @@ const struct service service = {
 	.schema = product_schema,
 	.jobs = jobs,
 	.job_count = ARRAY_LEN(jobs),
+	.checks = &product_checks,
 };

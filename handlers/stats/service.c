@@ -33,4 +33,5 @@ const struct service service = {
 	.settings = { settings, ARRAY_LEN(settings), &stats_settings },
 	.jobs = jobs,
 	.job_count = ARRAY_LEN(jobs),
+	.checks = &stats_checks,
 };

@@ -6,6 +6,7 @@
 #include "shared/buf.h"
 
 extern const struct route_table entry_routes, list_routes, summary_routes;
+extern const struct check_table stats_checks;
 
 struct stats_settings {
 	int64_t keep_days; /* 0: for ever */

@@ -1,14 +1,16 @@
 /*
- * Accounts: registered, read, changed and deleted. What other services have to
- * hear of it goes through the outbox, so that none of them needs to be up.
+ * Accounts: registered, read, changed and deleted.
+ *
+ * An address is verified by a link that is mailed to it (proof.c). To change
+ * the address or the password takes the current password: who has found a
+ * token is not to take the account over.
  */
 #include "handlers/user/password.h"
+#include "handlers/user/throttle.h"
 #include "handlers/user/user.h"
 
 #include "shared/clock.h"
 #include "shared/json.h"
-#include "shared/log.h"
-#include "shared/outbox.h"
 #include "shared/page.h"
 #include "shared/text.h"
 
@@ -26,8 +28,18 @@ static const struct route routes[] = {
 const struct route_table account_routes = ROUTES(routes);
 
 /* The columns that put_account() expects, in its order. */
-#define COLUMNS "id, email, name, role, created_at, updated_at, version"
-enum column { ID, EMAIL, NAME, ROLE, CREATED_AT, UPDATED_AT, VERSION };
+#define COLUMNS                                                                \
+	"id, email, name, role, verified_at, created_at, updated_at, version"
+enum column {
+	ID,
+	EMAIL,
+	NAME,
+	ROLE,
+	VERIFIED_AT,
+	CREATED_AT,
+	UPDATED_AT,
+	VERSION,
+};
 
 STMT(account_insert,
     "INSERT INTO account"
@@ -52,19 +64,22 @@ STMT(account_load,
 
 STMT(account_update,
     "UPDATE account SET email = $3, email_key = $4, name = $5, password = $6,"
+    " verified_at = CASE WHEN email_key = $4 THEN verified_at END,"
     " updated_at = $7, version = version + 1"
     " WHERE id = $1 AND version = $2 AND deleted_at IS NULL");
 
 STMT(account_delete,
     "UPDATE account SET email = NULL, email_key = NULL, name = NULL,"
-    " password = NULL, updated_at = $2, deleted_at = $2, version = version + 1"
-    " WHERE id = $1");
+    " password = NULL, verified_at = NULL, updated_at = $2, deleted_at = $2,"
+    " version = version + 1 WHERE id = $1");
 
 struct account {
 	const char *email, *name;
 	const char *password, *current_password; /* as given; NULL else */
 	const char *hash;
 	int64_t version;
+	const char *key; /* the address in lower case, as it was */
+	bool moved;	 /* to another one */
 };
 
 static const struct field create_fields[] = {
@@ -91,33 +106,47 @@ static const struct field query_fields[] = {
 };
 
 static void
-put_account(struct buf *b, const struct db_rows *q)
+put_account(struct buf *b, const char *key, const struct db_rows *q)
 {
-	json_open(b, NULL, '{');
+	json_open(b, key, '{');
 	json_int(b, "id", db_int(q, ID));
 	json_text(b, "email", db_text(q, EMAIL));
 	json_text(b, "name", db_text(q, NAME));
 	json_text(b, "role", db_text(q, ROLE));
+	json_time(b, "verified_at", db_int(q, VERIFIED_AT));
 	json_time(b, "created_at", db_int(q, CREATED_AT));
 	json_time(b, "updated_at", db_int(q, UPDATED_AT));
 	json_int(b, "version", db_int(q, VERSION));
 	json_close(b, '}');
 }
 
-static enum err
-reply_account(struct req *r, int status, int64_t id)
+enum err
+account_put(struct req *r, struct buf *b, const char *key, int64_t id,
+    int64_t *version)
 {
 	struct db_rows q = db_query(r->db, &account_get, DB_ARGS(DB_INT(id)));
 	bool found = db_next(&q);
 	enum err err;
 
 	if (found) {
-		put_account(reply_json(r, status), &q);
-		reply_version(r, db_int(&q, VERSION));
+		put_account(b, key, &q);
+		*version = db_int(&q, VERSION);
 	}
 	if ((err = db_end(&q)))
 		return err;
 	return found ? OK : ERR_NOT_FOUND;
+}
+
+static enum err
+reply_account(struct req *r, int status, int64_t id)
+{
+	int64_t version;
+	enum err err
+	    = account_put(r, reply_json(r, status), NULL, id, &version);
+
+	if (err == OK)
+		reply_version(r, version);
+	return err;
 }
 
 static enum err
@@ -127,13 +156,16 @@ load(struct req *r, struct account *a)
 	    DB_INTO(DB_TEXT_TO(&a->email), DB_TEXT_TO(&a->name),
 		DB_TEXT_TO(&a->hash), DB_INT_TO(&a->version)));
 
-	return err ? err : req_if_match(r, a->version);
+	if (err)
+		return err;
+	a->key = text_lower(r->arena, a->email);
+	return req_if_match(r, a->version);
 }
 
-static enum err
-check_password(struct req *r, const struct account *a)
+enum err
+password_check(struct req *r, const char *password, const char *email)
 {
-	const char *fault = password_fault(a->password, a->email);
+	const char *fault = password_fault(r->arena, password, email);
 
 	return fault == NULL ? OK : req_fault(r, "#/password", "%s", fault);
 }
@@ -147,57 +179,6 @@ email_conflict(struct req *r, enum err err)
 	    "another account has this e-mail address");
 }
 
-static void
-audit(const struct req *r, const char *event)
-{
-	LOG(LOG_AUDIT, event, LOG_INT("user", r->uid),
-	    LOG_INT("by", r->caller.uid),
-	    LOG_TEXT("request", r->param[PARAM_TRACE]));
-}
-
-/* Sends a message about a user. Those for one service stay in order, and wait
- * for no other service. */
-static enum err
-tell(struct req *r, int64_t id, const char *receiver, struct outbox_message m)
-{
-	m.subject
-	    = arena_printf(r->arena, "user %lld, %s", (long long)id, receiver);
-	return outbox_put(r->db, &m);
-}
-
-static enum err
-welcome(struct req *r, int64_t id, const struct account *a)
-{
-	struct buf b;
-
-	buf_init(&b, r->arena);
-	json_open(&b, NULL, '{');
-	json_text(&b, "to", a->email);
-	json_text(&b, "template", "welcome");
-	json_open(&b, "vars", '{');
-	json_text(&b, "name", a->name != NULL ? a->name : a->email);
-	json_close(&b, '}');
-	json_close(&b, '}');
-	return tell(r, id, "email",
-	    (struct outbox_message) {
-		.method = "POST", .path = "/send_email/", .body = b.data });
-}
-
-static enum err
-record(struct req *r, int64_t id)
-{
-	struct buf b;
-
-	buf_init(&b, r->arena);
-	json_open(&b, NULL, '{');
-	json_int(&b, "user_id", id);
-	json_text(&b, "action", "user.registered");
-	json_close(&b, '}');
-	return tell(r, id, "stats",
-	    (struct outbox_message) {
-		.method = "POST", .path = "/log", .body = b.data });
-}
-
 static enum err
 post_user(struct req *r)
 {
@@ -206,19 +187,23 @@ post_user(struct req *r)
 	enum err err;
 
 	if ((err = REQ_BODY(r, create_fields, &a))
-	    || (err = check_password(r, &a))
+	    || (err = password_check(r, a.password, a.email))
 	    || (err = password_hash(r->arena, a.password, &a.hash))
 	    || (err = db_begin(r->db)))
 		return err;
+	a.key = text_lower(r->arena, a.email);
 	err = db_get(r->db, &account_insert,
-	    DB_ARGS(DB_TEXT(a.email), DB_TEXT(text_lower(r->arena, a.email)),
-		DB_TEXT(a.name), DB_TEXT(a.hash), DB_INT(clock_ms())),
+	    DB_ARGS(DB_TEXT(a.email), DB_TEXT(a.key), DB_TEXT(a.name),
+		DB_TEXT(a.hash), DB_INT(clock_ms())),
 	    DB_INTO(DB_INT_TO(&id)));
 	if (err)
 		return email_conflict(r, err);
-	if ((err = welcome(r, id, &a)) || (err = record(r, id))
+	if ((err = address_take(r->db, id, a.key))
+	    || (err = notice_registered(r->db, id, a.email, a.name))
+	    || (err = proof_send(r->ctx, PROOF_VERIFICATION, id))
 	    || (err = reply_account(r, 201, id)))
 		return err;
+	audit(r, "registered", id, NULL);
 	reply_location(r, "/user/%lld", (long long)id);
 	return OK;
 }
@@ -242,7 +227,7 @@ get_users(struct req *r)
 		DB_TEXT(key)));
 	b = page_open(r);
 	while (db_next(&q) && page_take(r, &in.page, db_int(&q, ID), NULL))
-		put_account(b, &q);
+		put_account(b, NULL, &q);
 	if ((err = db_end(&q)))
 		return err;
 	page_close(r, &in.page);
@@ -255,34 +240,72 @@ get_user(struct req *r)
 	return reply_account(r, 200, r->uid);
 }
 
-/* Makes the hash of the new password, on a worker; and ends all sessions. */
 static enum err
-change_password(struct req *r, struct account *a)
+verify_current(struct req *r, const struct account *a)
+{
+	enum err err;
+
+	if ((err = throttle_sign_in(r, a->key)))
+		return err;
+	err = password_verify(a->hash, a->current_password);
+	if (err != ERR_UNAUTHENTICATED)
+		return err;
+	audit(r, "change refused", r->uid, "wrong password");
+	return req_fault(r, "#/current_password", "is wrong");
+}
+
+/* What a change of the password or the address takes: hashes, on a worker. */
+static enum err
+check_secrets(struct req *r, struct account *a)
 {
 	bool self = r->caller.uid == r->uid;
 	enum err err;
 
-	if ((err = check_password(r, a)))
+	if (a->password != NULL
+	    && (err = password_check(r, a->password, a->email)))
 		return err;
 	if (self && a->current_password == NULL)
 		return req_fault(r, "#/current_password", "is required");
+	if (!self && a->password == NULL)
+		return OK;
 	if ((err = req_may_wait(r)))
 		return err;
 	/* Nothing is written yet, and no writer is to wait for a hash. */
 	db_rollback(r->db);
-	if (self) {
-		err = password_verify(a->hash, a->current_password);
-		if (err == ERR_UNAUTHENTICATED) {
-			audit(r, "password change refused");
-			return req_fault(r, "#/current_password", "is wrong");
-		}
-		if (err)
-			return err;
-	}
-	if ((err = password_hash(r->arena, a->password, &a->hash))
+	if ((self && (err = verify_current(r, a)))
+	    || (a->password != NULL
+		&& (err = password_hash(r->arena, a->password, &a->hash)))
 	    || (err = db_begin(r->db)))
 		return err;
-	return sessions_end(r->db, r->uid);
+	return self ? throttle_succeeded(r, a->key) : OK;
+}
+
+/* Links that were mailed to the old address are worth nothing from now on. */
+static enum err
+move(struct req *r, const struct account *a)
+{
+	enum err err;
+
+	if ((err = address_take(r->db, r->uid, text_lower(r->arena, a->email)))
+	    || (err = address_leave(r->db, r->uid, a->key))
+	    || (err = throttle_forget(r, a->key))
+	    || (r->caller.uid == r->uid && (err = throttle_trust(r, a->email)))
+	    || (err = proofs_drop(r->db, r->uid)))
+		return err;
+	audit(r, "address changed", r->uid, NULL);
+	return proof_send(r->ctx, PROOF_VERIFICATION, r->uid);
+}
+
+static enum err
+end_sessions(struct req *r)
+{
+	enum err err;
+
+	if ((err = sessions_end(r->db, r->uid))
+	    || (err = proofs_drop(r->db, r->uid)))
+		return err;
+	audit(r, "password changed", r->uid, NULL);
+	return OK;
 }
 
 /* PUT and PATCH alike change the members that are given. */
@@ -290,48 +313,28 @@ static enum err
 change_user(struct req *r)
 {
 	struct account a = { 0 };
+	const char *key;
 	enum err err;
 
 	if ((err = load(r, &a)) || (err = REQ_BODY(r, change_fields, &a)))
 		return err;
-	if (a.password != NULL && (err = change_password(r, &a)))
+	key = text_lower(r->arena, a.email);
+	a.moved = strcmp(key, a.key) != 0;
+	if ((a.password != NULL || a.moved) && (err = check_secrets(r, &a)))
 		return err;
 	err = db_exec(r->db, &account_update,
 	    DB_ARGS(DB_INT(r->uid), DB_INT(a.version), DB_TEXT(a.email),
-		DB_TEXT(text_lower(r->arena, a.email)), DB_TEXT(a.name),
-		DB_TEXT(a.hash), DB_INT(clock_ms())));
+		DB_TEXT(key), DB_TEXT(a.name), DB_TEXT(a.hash),
+		DB_INT(clock_ms())));
 	if (err)
 		return email_conflict(r, err);
 	if (db_changes(r->db) == 0)
 		return req_fail(r, ERR_CONFLICT,
 		    "it was changed at the same time; try again");
-	if (a.password != NULL)
-		audit(r, "password changed");
+	if ((a.password != NULL && (err = end_sessions(r)))
+	    || (a.moved && (err = move(r, &a))))
+		return err;
 	return reply_account(r, 200, r->uid);
-}
-
-/* All who know something of the user are to forget it. */
-static enum err
-forget(struct req *r, const char *email)
-{
-	long long id = r->uid;
-	const struct {
-		const char *receiver, *path;
-	} messages[] = {
-		{ "cart", arena_printf(r->arena, "/user/%lld/cart/", id) },
-		{ "email",
-		    arena_printf(r->arena, "/send_email/?to=%s",
-			text_percent_encode(r->arena, email)) },
-		{ "stats", arena_printf(r->arena, "/log?user_id=%lld", id) },
-	};
-	enum err err;
-
-	for (size_t i = 0; i < ARRAY_LEN(messages); i++)
-		if ((err = tell(r, r->uid, messages[i].receiver,
-			 (struct outbox_message) { .method = "DELETE",
-			     .path = messages[i].path })))
-			return err;
-	return OK;
 }
 
 static enum err
@@ -344,8 +347,11 @@ delete_user(struct req *r)
 	    || (err = db_exec(r->db, &account_delete,
 		    DB_ARGS(DB_INT(r->uid), DB_INT(clock_ms()))))
 	    || (err = sessions_end(r->db, r->uid))
-	    || (err = forget(r, a.email)))
+	    || (err = proofs_drop(r->db, r->uid))
+	    || (err = throttle_forget(r, a.key))
+	    || (err = notice_deleted(r->db, r->uid, a.email))
+	    || (err = addresses_forget(r->db, r->uid)))
 		return err;
-	audit(r, "account deleted");
+	audit(r, "account deleted", r->uid, NULL);
 	return reply_empty(r, 204);
 }

@@ -17,14 +17,22 @@ STMT(admin_put,
     " (email, email_key, role, password, created_at, updated_at)"
     " VALUES ($1, $2, 'admin', $3, $4, $4)"
     " ON CONFLICT (email_key) DO UPDATE SET role = excluded.role,"
-    " password = excluded.password, updated_at = excluded.updated_at,"
+    " password = excluded.password, disabled_at = NULL,"
+    " updated_at = excluded.updated_at,"
     " version = account.version + 1 RETURNING id, version");
 
 STMT(account_list,
-    "SELECT id, role, email, name FROM account WHERE deleted_at IS NULL"
-    " ORDER BY id");
+    "SELECT id, role, email, coalesce(name, '-'), CASE"
+    " WHEN disabled_at IS NOT NULL THEN 'disabled'"
+    " WHEN verified_at IS NOT NULL THEN 'verified' ELSE '-' END"
+    " FROM account WHERE deleted_at IS NULL ORDER BY id");
 
 STMT(account_find, "SELECT id FROM account WHERE email_key = $1");
+
+/* $2 when, or NULL. */
+STMT(disabled_set,
+    "UPDATE account SET disabled_at = $2, updated_at = $3,"
+    " version = version + 1 WHERE id = $1");
 
 STMT(role_set,
     "UPDATE account SET role = $2, updated_at = $3, version = version + 1"
@@ -105,22 +113,6 @@ find(struct ctx *ctx, const char *email, int64_t *id)
 	}
 }
 
-int
-command_keygen(struct ctx *ctx, int argc, char **argv)
-{
-	const char *dir = argv[0];
-
-	(void)ctx, (void)argc;
-	if (token_keygen(dir))
-		return EX_CANTCREAT;
-	printf("%s/signing.jwk  made: the private key, for coster-user alone\n"
-	       "%s/jwks.json    has its public half now, for all services\n"
-	       "Restart all services, coster-user last: it signs with the new "
-	       "key from then on.\n",
-	    dir, dir);
-	return EX_OK;
-}
-
 static const char *
 first_line(struct arena *a)
 {
@@ -159,7 +151,7 @@ command_add_admin(struct ctx *ctx, int argc, char **argv)
 	(void)argc;
 	if ((status = check(&ctx->arena, &in)))
 		return status;
-	if ((fault = password_fault(in.password, in.email)) != NULL)
+	if ((fault = password_fault(&ctx->arena, in.password, in.email)) != NULL)
 		return complain("password", fault);
 	if (password_hash(&ctx->arena, in.password, &a.hash))
 		return EX_OSERR;
@@ -183,56 +175,130 @@ command_list(struct ctx *ctx, int argc, char **argv)
 
 	(void)argc, (void)argv;
 	while (db_next(&q))
-		printf("%lld\t%s\t%s\t%s\n", (long long)db_int(&q, 0),
-		    db_text(&q, 1), db_text(&q, 2),
-		    db_text(&q, 3) != NULL ? db_text(&q, 3) : "-");
+		printf("%lld\t%s\t%s\t%s\t%s\n", (long long)db_int(&q, 0),
+		    db_text(&q, 1), db_text(&q, 2), db_text(&q, 3),
+		    db_text(&q, 4));
 	return db_end(&q) ? EX_IOERR : EX_OK;
+}
+
+/* A change of the account that an address names. */
+struct change {
+	struct arguments in;
+	enum err (*make)(struct db *db, int64_t id, const struct arguments *in);
+	const char *event; /* for the log */
+};
+
+static int
+change(struct ctx *ctx, const struct change *c, int64_t *id)
+{
+	int status;
+
+	if ((status = check(&ctx->arena, &c->in))
+	    || (status = find(ctx, c->in.email, id)))
+		return status;
+	if (db_begin(&ctx->db))
+		return EX_IOERR;
+	status = finish(&ctx->db, c->make(&ctx->db, *id, &c->in));
+	if (status == EX_OK)
+		LOG(LOG_AUDIT, c->event, LOG_INT("user", *id),
+		    { .key = c->in.role != NULL ? "role" : NULL,
+			.text = c->in.role });
+	return status;
+}
+
+static enum err
+set_role(struct db *db, int64_t id, const struct arguments *in)
+{
+	return db_exec(db, &role_set,
+	    DB_ARGS(DB_INT(id), DB_TEXT(in->role), DB_INT(clock_ms())));
 }
 
 int
 command_set_role(struct ctx *ctx, int argc, char **argv)
 {
-	struct arguments in = { .email = argv[0], .role = argv[1] };
+	struct change c = { { .email = argv[0], .role = argv[1] }, set_role,
+		"role changed by command" };
 	int64_t id;
-	int status;
+	int status = change(ctx, &c, &id);
 
 	(void)argc;
-	if ((status = check(&ctx->arena, &in))
-	    || (status = find(ctx, in.email, &id)))
-		return status;
-	if (db_begin(&ctx->db))
-		return EX_IOERR;
-	status = finish(&ctx->db,
-	    db_exec(&ctx->db, &role_set,
-		DB_ARGS(DB_INT(id), DB_TEXT(in.role), DB_INT(clock_ms()))));
-	if (status)
-		return status;
-	LOG(LOG_AUDIT, "role changed by command", LOG_INT("user", id),
-	    LOG_TEXT("role", in.role));
-	printf("user %lld is %s, once its token is refreshed\n", (long long)id,
-	    in.role);
-	return EX_OK;
+	if (status == EX_OK)
+		printf("user %lld is %s, once its token is refreshed\n",
+		    (long long)id, c.in.role);
+	return status;
+}
+
+static enum err
+revoke(struct db *db, int64_t id, const struct arguments *in)
+{
+	(void)in;
+	return sessions_end(db, id);
 }
 
 int
 command_revoke_sessions(struct ctx *ctx, int argc, char **argv)
 {
-	struct arguments in = { .email = argv[0] };
+	struct change c = { { .email = argv[0] }, revoke,
+		"sessions ended by command" };
 	int64_t id;
-	int status;
+	int status = change(ctx, &c, &id);
 
 	(void)argc;
-	if ((status = check(&ctx->arena, &in))
-	    || (status = find(ctx, in.email, &id)))
-		return status;
-	if (db_begin(&ctx->db))
-		return EX_IOERR;
-	status = finish(&ctx->db, sessions_end(&ctx->db, id));
-	if (status)
-		return status;
-	LOG(LOG_AUDIT, "sessions ended by command", LOG_INT("user", id));
-	printf("user %lld is signed out; tokens given out before are good for "
-	       "up to %lld seconds\n",
-	    (long long)id, (long long)user_settings.token_seconds);
-	return EX_OK;
+	if (status == EX_OK)
+		printf("user %lld is signed out; other services take tokens "
+		       "given out before for up to %lld seconds\n",
+		    (long long)id, (long long)user_settings.token_seconds);
+	return status;
+}
+
+static enum err
+disable(struct db *db, int64_t id, const struct arguments *in)
+{
+	int64_t now = clock_ms();
+	enum err err;
+
+	(void)in;
+	if ((err = db_exec(db, &disabled_set,
+		 DB_ARGS(DB_INT(id), DB_INT(now), DB_INT(now))))
+	    || (err = sessions_end(db, id)))
+		return err;
+	return proofs_drop(db, id);
+}
+
+int
+command_disable(struct ctx *ctx, int argc, char **argv)
+{
+	struct change c = { { .email = argv[0] }, disable,
+		"account disabled by command" };
+	int64_t id;
+	int status = change(ctx, &c, &id);
+
+	(void)argc;
+	if (status == EX_OK)
+		printf("user %lld is disabled; other services take tokens "
+		       "given out before for up to %lld seconds\n",
+		    (long long)id, (long long)user_settings.token_seconds);
+	return status;
+}
+
+static enum err
+enable(struct db *db, int64_t id, const struct arguments *in)
+{
+	(void)in;
+	return db_exec(db, &disabled_set,
+	    DB_ARGS(DB_INT(id), DB_INT(INT_NONE), DB_INT(clock_ms())));
+}
+
+int
+command_enable(struct ctx *ctx, int argc, char **argv)
+{
+	struct change c = { { .email = argv[0] }, enable,
+		"account enabled by command" };
+	int64_t id;
+	int status = change(ctx, &c, &id);
+
+	(void)argc;
+	if (status == EX_OK)
+		printf("user %lld can sign in again\n", (long long)id);
+	return status;
 }

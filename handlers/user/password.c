@@ -3,6 +3,11 @@
 #include <errno.h>
 #include <sodium.h>
 
+#include "shared/embed.h"
+#include "shared/text.h"
+
+EMBED(common_passwords, "handlers/user/common_passwords.txt");
+
 #define PASSES 2
 #define MEMORY_KIB 19456
 #define MEMORY ((size_t)MEMORY_KIB * 1024)
@@ -16,12 +21,40 @@ static const char nobody[crypto_pwhash_STRBYTES]
       ",p=1$AAAAAAAAAAAAAAAAAAAAAA"
       "$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
-const char *
-password_fault(const char *password, const char *email)
+/* Is it a line of the list, which is sorted by its bytes? */
+static bool
+is_common(const char *password)
 {
-	return strcasecmp(password, email) == 0
-	    ? "must not be the e-mail address"
-	    : NULL;
+	const char *low = common_passwords, *high = low + strlen(low);
+	size_t len = strlen(password);
+
+	while (low < high) {
+		const char *line = low + (high - low) / 2;
+		size_t n;
+		int order;
+
+		while (line > low && line[-1] != '\n')
+			line--;
+		n = strcspn(line, "\n");
+		order = memcmp(password, line, len < n ? len : n);
+		if (order == 0 && len == n)
+			return true;
+		if (order < 0 || (order == 0 && len < n))
+			high = line;
+		else
+			low = line + n + 1;
+	}
+	return false;
+}
+
+const char *
+password_fault(struct arena *a, const char *password, const char *email)
+{
+	if (strcasecmp(password, email) == 0)
+		return "must not be the e-mail address";
+	if (is_common(text_lower(a, password)))
+		return "is one of the most common passwords";
+	return NULL;
 }
 
 enum err

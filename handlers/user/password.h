@@ -15,8 +15,11 @@
 #include "shared/arena.h"
 #include "shared/err.h"
 
-/* What is wrong with a new password beside its length, or NULL. */
-const char *password_fault(const char *password, const char *email);
+/* What is wrong with a new password beside its length, or NULL (NIST SP
+ * 800-63B section 5.1.1.2): it is one of the 10,000 most common, in any case,
+ * or the address. */
+const char *password_fault(
+    struct arena *a, const char *password, const char *email);
 
 /* The hash as text; arena. ERR_UNAVAILABLE without the memory for it. */
 MUST_USE enum err password_hash(

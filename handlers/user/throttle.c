@@ -1,4 +1,5 @@
 #include "handlers/user/throttle.h"
+#include "handlers/user/user.h"
 
 #include <arpa/inet.h>
 #include <sodium.h>
@@ -6,8 +7,6 @@
 #include "shared/clock.h"
 #include "shared/json.h"
 #include "shared/text.h"
-
-#include "handlers/user/user.h"
 
 #define TRUSTED_FOR (90 * CLOCK_DAY)
 

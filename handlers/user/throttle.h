@@ -7,9 +7,9 @@
  * here does not count, so the time to wait passes whatever a client does.
  *
  * Accounts are counted by the address that was given, whether anybody has it
- * or not. What is counted over all networks slows strangers only: who has
- * signed in to this account from this network before is not affected, so an
- * attacker elsewhere cannot lock an owner out.
+ * or not. What is counted over all networks, or over all accounts, slows only
+ * strangers: whoever has signed in to this account from this network before is
+ * not affected, so an attacker elsewhere cannot lock an owner out.
  */
 #ifndef COSTER_USER_THROTTLE_H
 #define COSTER_USER_THROTTLE_H

@@ -78,7 +78,7 @@ def test_products_are_added_and_counted(http, cart, product):
     seen = http.get(path, token=cart.user.token, expect=200).json
     assert [i["product_id"] for i in seen["items"]] == [product["id"], other["id"]]
     assert seen["subtotal"] == 3 * 450 + 2 * 1850 and seen["currency"] == "EUR"
-    assert seen["count"] in (2, 5)    # lines or pieces
+    assert seen["count"] == 2
 
 
 def test_an_item_is_read_changed_and_removed(cart, product):
@@ -146,8 +146,7 @@ def test_a_deleted_product_cannot_be_added(http, old_cart):
 
 def test_a_line_has_a_limit(cart, product):
     cart.add(product, 999, expect=201)
-    reply = cart.add(product, 1)
-    assert reply.status in (409, 422), reply
+    assert cart.add(product, 1, expect=422).pointers == {"#/quantity"}
     assert cart.read()["items"][0]["quantity"] == 999
 
 
@@ -187,10 +186,8 @@ def test_unknown_paths_are_404(http, path):
 
 def test_two_currencies_do_not_mix(http, cart, product):
     cart.add(product, expect=201)
-    reply = cart.add(http.new_product(currency="USD"))
-    assert reply.status in (201, 409, 422), reply
-    if reply.status == 201:
-        assert cart.checkout().status in (409, 422)
+    reply = cart.add(http.new_product(currency="USD"), expect=409)
+    assert reply.json["type"] == "urn:coster:problem:currency-mismatch"
 
 
 def test_checkout_makes_an_invoice_of_the_cart(http, cart):
@@ -210,7 +207,7 @@ def test_checkout_makes_an_invoice_of_the_cart(http, cart):
 
 
 def test_an_empty_cart_is_not_checked_out(cart):
-    assert cart.checkout().status in (409, 422)
+    assert cart.checkout(expect=409).json["type"] == "urn:coster:problem:cart-empty"
 
 
 def test_a_repeated_checkout_makes_one_invoice(http, cart, product):
@@ -232,7 +229,7 @@ def test_checkouts_at_once_make_one_invoice(http, cart):
     for thread in threads:
         thread.join()
     assert len(replies) == 4 and any(r.status == 201 for r in replies), replies
-    assert all(r.status in (201, 409, 422) for r in replies), replies
+    assert all(r.status in (201, 409) for r in replies), replies
     assert len({r.json["id"] for r in replies if r.status == 201}) == 1
     invoices = http.get(f"/invoices?user_id={cart.user.id}", token=cart.user.token).json["items"]
     assert len(invoices) == 1

@@ -12,8 +12,8 @@ TEXT = {"to": "visitor@elsewhere.example", "subject": "Hello", "text": "How do y
 TEMPLATES = [
     ("welcome", {"name": "Zoë"}, ["Zoë"]),
     ("receipt", {"number": "2026-7", "total": 123456, "currency": "EUR"}, ["2026-7", "1234.56"]),
-    ("verification", {"link": "https://shop.example/v?t=1&u=2"}, ["shop.example/v?t=1"]),
-    ("password_reset", {"link": "https://shop.example/r?t=3&u=4"}, ["shop.example/r?t=3"]),
+    ("verification", {"link": "https://shop.example/v?t=1&u=2"}, ["shop.example/v?t=1&u=2"]),
+    ("password_reset", {"link": "https://shop.example/r?t=3&u=4"}, ["shop.example/r?t=3&u=4"]),
 ]
 
 
@@ -41,13 +41,14 @@ def plain(message):
 def test_an_administrator_writes_to_anybody(stack, http, slash):
     to = f"visitor-{uuid.uuid4().hex}@elsewhere.example"
     text = "Grüße, " + "a rather long line with many words " * 40 + "\n.\nFrom here\n"
-    reply = http.post(f"/send_email{slash}", {"to": to, "subject": "Grüße ✓ " * 12, "text": text,
+    subject = "Grüße ✓ " * 12 + "Ende"
+    reply = http.post(f"/send_email{slash}", {"to": to, "subject": subject, "text": text,
         "html": "<p>Grüße</p>"}, token=http.admin, expect=202)
     message = sent(http, reply)
     assert set(message) == MEMBERS and message["to"] == to
     assert message["sent_at"] and message["last_error"] is None and message["attempts"] == 1
     mail, = stack.mails(to)
-    assert mail["Subject"] == ("Grüße ✓ " * 12).strip() or mail["Subject"] == "Grüße ✓ " * 12
+    assert mail["Subject"] == subject
     assert mail.get_body(("plain",)).get_content().split() == text.split()
     assert "<p>Grüße</p>" in mail.get_body(("html",)).get_content()
 
@@ -57,11 +58,9 @@ def test_templates_are_filled_in(stack, http, service, template, variables, word
     user = http.new_user()
     eventually(lambda: stack.mails(user.email))    # the welcome it gets anyway
     for to in ({"to": user.email}, {"user_id": user.id}):
-        reply = service.post("/send_email/", {**to, "template": template, "vars": variables},
-            expect=202)
+        body = {**to, "template": template, "vars": variables}
+        reply = service.post("/send_email/", body, expect=202)
         assert sent(http, reply)["to"] == user.email
-    for mail in stack.mails(user.email)[1:]:
-        assert mail.is_multipart() or mail.get_content_type() == "text/plain"
     found = [plain(mail) for mail in stack.mails(user.email)]
     for word in words:
         assert sum(word in text for text in found) >= 2, found
@@ -97,7 +96,8 @@ def test_faults_of_a_message_are_named(http, body, pointer):
     {"to": TEXT["to"], "template": "welcome", "vars": {}},
     {"to": TEXT["to"], "template": "welcome", "vars": {"name": "Ann", "nonsense": "x"}},
     {"to": TEXT["to"], "template": "welcome", "vars": {"name": ["Ann"]}},
-    {"to": TEXT["to"], "template": "receipt", "vars": {"number": "1", "total": "x", "currency": "EUR"}},
+    {"to": TEXT["to"], "template": "receipt",
+        "vars": {"number": "1", "total": "x", "currency": "EUR"}},
 ])
 def test_half_a_message_is_refused(http, body):
     assert http.post("/send_email/", body, token=http.admin, expect=422).pointers

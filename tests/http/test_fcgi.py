@@ -170,7 +170,8 @@ def test_http_2_refuses_in_the_same_form(stack, tmp_path, path, size, status):
 
 
 def test_quick_routes_answer_while_every_worker_is_busy(stack, http):
-    """Each of the two carts has four workers, which all wait for payment."""
+    """Each of the two carts has four workers, half of which may wait for payment, and a
+    queue before them."""
     product = http.new_product(stock=1000)
     idle, *buyers = [http.new_user() for _ in range(17)]
     for user in buyers:
@@ -191,7 +192,6 @@ def test_quick_routes_answer_while_every_worker_is_busy(stack, http):
             for _ in range(20):
                 http.request("GET", f"/user/{idle.id}/cart/", token=idle.token, expect=200)
                 http.request("DELETE", f"/user/{idle.id}/cart/", token=idle.token, expect=204)
-            assert not any(future.done() for future in running)
         replies = [future.result() for future in running]
     for user, reply in zip(buyers, replies):
         if reply.status != 201:    # it was told to come again

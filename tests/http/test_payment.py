@@ -139,8 +139,7 @@ def test_invoices_are_listed(http, service, bob, ann):
         assert [i["id"] for i in paid] == [ids[1]]
     assert sorted(i["id"] for i in http.get("/invoices/", token=user.token).json["items"]) == ids
     http.get(mine, expect=401)
-    reply = http.get(mine, token=bob.token)
-    assert reply.status in (403, 404) or reply.json["items"] == [], reply
+    assert http.get(mine, token=bob.token, expect=200).json["items"] == []
     http.request("HEAD", mine, token=user.token, expect=200)
 
 
@@ -191,8 +190,8 @@ def test_a_declined_payment_leaves_the_invoice_open(http, ann, invoice, token):
 
 def test_a_gateway_that_does_not_answer_is_asked_again(http, ann, invoice):
     reply = http.post(path(invoice, "/pay"), {"method": "sandbox", "token": "tok_timeout"},
-        token=ann.token)
-    assert reply.status in (202, 503, 504), reply
+        token=ann.token, expect=202)
+    assert reply.headers["Retry-After"]
     paid = eventually(lambda: (i := http.get(path(invoice), token=ann.token).json)["status"]
         == "paid" and i, 30)
     assert paid["amount_paid"] == 960
@@ -213,9 +212,8 @@ def test_a_bank_transfer_is_recorded_by_an_administrator(http, ann, invoice):
 
 
 def test_a_void_invoice_is_not_paid(http, ann, invoice):
-    for slash in ("", "/"):
-        reply = http.post(path(invoice, "/void") + slash, {}, token=http.admin)
-        assert reply.status in ((200,) if not slash else (200, 409)), reply
+    http.post(path(invoice, "/void"), {}, token=http.admin, expect=200)
+    http.post(path(invoice, "/void/"), {}, token=http.admin, expect=409)
     assert http.get(path(invoice), token=ann.token).json["status"] == "void"
     http.post(path(invoice, "/pay"), OK, token=ann.token, expect=409)
     http.post(path(invoice, "/refund"), {}, token=http.admin, expect=409)
@@ -229,10 +227,10 @@ def test_a_payment_is_given_back_in_parts(http, ann, invoice):
     http.post(path(invoice, "/pay"), OK, token=ann.token, expect=200)
     for bad in (0, -1, "1", 1.5):
         assert refund({"amount": bad}, expect=422).pointers == {"#/amount"}
-    assert refund({"amount": 961}).status in (409, 422)
+    assert refund({"amount": 961}, expect=422).pointers == {"#/amount"}
     part = refund({"amount": 100}, expect=200).json
     assert (part["status"], part["amount_refunded"]) == ("paid", 100)
-    assert refund({"amount": 861}).status in (409, 422)
+    assert refund({"amount": 861}, expect=422).pointers == {"#/amount"}
     rest = refund({}, expect=200).json
     assert (rest["status"], rest["amount_refunded"], rest["amount_paid"]) == \
         ("refunded", 960, 960)

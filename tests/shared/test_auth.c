@@ -1,6 +1,6 @@
 #include "tests/loopback.h"
 
-#include "shared/req.h"
+#include "shared/auth.h"
 
 static enum err
 who(struct req *r)
@@ -23,6 +23,8 @@ static const struct route routes[] = {
 	{ "GET", "/admin", who, ROUTE_ADMIN },
 	{ "GET", "/service", who, ROUTE_SERVICE },
 	{ "GET", "/internal", who, ROUTE_INTERNAL },
+	{ "POST", "/anyone", who, ROUTE_ANYONE },
+	{ "POST", "/user", who, ROUTE_USER },
 };
 static const struct route_table table = ROUTES(routes);
 static const struct route_table *const tables[] = { &table };
@@ -132,6 +134,84 @@ test_auth__trust_is_what_nginx_says(void **state)
 	assert_problem(&rep, 401, NULL);
 }
 
+/* The cookie of user 7, behind others, and what its session's csrf_token is. */
+static const char *
+cookie_of_7(struct t *t)
+{
+	return arena_printf(test_arena(t), "a=b;x" AUTH_COOKIE "=c; " AUTH_COOKIE
+		"=%s; d=e", bearer_of(t, AS_USER(7)) + strlen("Bearer "));
+}
+
+static const char *
+csrf_of_7(struct t *t)
+{
+	struct req r;
+
+	req_init(&r, worker(t));
+	return arena_strdup(test_arena(t), auth_csrf_token(&r, 0));
+}
+
+static void
+test_auth__a_cookie_is_as_good_as_a_header_for_reading(void **state)
+{
+	struct t *t = *state;
+	struct call c = { "GET", "/user", NULL, AS_NOBODY, { NULL } };
+	struct reply_seen rep;
+
+	c.param[PARAM_COOKIE] = cookie_of_7(t);
+	rep = call_with(t, &c);
+	assert_status(&rep, 200);
+	assert_int_equal(int_at(&rep, "uid"), 7);
+	c.param[PARAM_AUTHORIZATION] = bearer_of(t, AS_USER(8));
+	rep = call_with(t, &c);
+	assert_int_equal(int_at(&rep, "uid"), 8);
+	c.param[PARAM_AUTHORIZATION] = NULL;
+	advance(t, 900 * 1000);
+	rep = call_with(t, &c);
+	assert_problem(&rep, 401, NULL);
+	c.path = "/anyone";
+	rep = call_with(t, &c);
+	assert_status(&rep, 200);
+	assert_int_equal(int_at(&rep, "uid"), 0);
+}
+
+static void
+test_auth__a_cookie_changes_nothing_without_its_csrf_token(void **state)
+{
+	struct t *t = *state;
+	const char *good = csrf_of_7(t);
+	const struct {
+		const char *path, *csrf, *origin;
+		int status, uid;
+	} cases[] = {
+		{ "/user", good, NULL, 200, 7 },
+		{ "/user", good, "https://shop.example", 200, 7 },
+		{ "/user", good, "https://shop.example.org", 403, 0 },
+		{ "/user", good, "https://shop.exampl", 403, 0 },
+		{ "/user", good, "null", 403, 0 },
+		{ "/user", good + 1, NULL, 403, 0 },
+		{ "/user", NULL, NULL, 403, 0 },
+		{ "/anyone", good, NULL, 200, 7 },
+		{ "/anyone", good, "null", 200, 0 },
+		{ "/anyone", NULL, NULL, 200, 0 },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct call c = { "POST", cases[i].path, "{}", AS_NOBODY,
+			{ [PARAM_COOKIE] = cookie_of_7(t),
+			    [PARAM_CSRF_TOKEN] = cases[i].csrf,
+			    [PARAM_ORIGIN] = cases[i].origin } };
+		struct reply_seen rep = call_with(t, &c);
+
+		assert_status(&rep, cases[i].status);
+		if (cases[i].status == 200)
+			assert_int_equal(int_at(&rep, "uid"), cases[i].uid);
+		else
+			assert_string_equal(text_at(&rep, "type"),
+			    "urn:coster:problem:csrf");
+	}
+}
+
 int
 main(void)
 {
@@ -141,6 +221,8 @@ main(void)
 		TEST(test_auth__a_bad_token_is_401_even_where_none_is_needed),
 		TEST(test_auth__a_token_ends_with_its_time),
 		TEST(test_auth__trust_is_what_nginx_says),
+		TEST(test_auth__a_cookie_is_as_good_as_a_header_for_reading),
+		TEST(test_auth__a_cookie_changes_nothing_without_its_csrf_token),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -339,6 +339,28 @@ test_idempotency__keys_are_kept_for_a_day(void **state)
 	}
 }
 
+/* Its outbox may try for days, and must not make a thing twice. */
+static void
+test_idempotency__keys_of_services_are_kept_longer(void **state)
+{
+	struct call c = { .method = "POST",
+		.path = "/note",
+		.body = A,
+		.who = AS_SERVICE,
+		.param = { [PARAM_IDEMPOTENCY_KEY] = "k" } };
+	struct t *t = *state;
+	struct reply_seen rep = call_with(t, &c);
+
+	assert_status(&rep, 201);
+	advance(t, 5 * CLOCK_DAY - 1);
+	rep = call_with(t, &c);
+	assert_replayed(&rep, true);
+	advance(t, 1);
+	rep = call_with(t, &c);
+	assert_replayed(&rep, false);
+	assert_int_equal(effects(t), 2);
+}
+
 static void
 test_idempotency__a_repeated_request_has_one_effect(void **state)
 {
@@ -650,6 +672,7 @@ main(void)
 		KEY_TEST(test_idempotency__shapes_of_keys),
 		KEY_TEST(test_idempotency__keys_are_kept_over_a_restart),
 		KEY_TEST(test_idempotency__keys_are_kept_for_a_day),
+		KEY_TEST(test_idempotency__keys_of_services_are_kept_longer),
 		KEY_TEST(test_idempotency__a_repeated_request_has_one_effect),
 		KEY_TEST(test_idempotency__key_and_request_together),
 		KEY_TEST(

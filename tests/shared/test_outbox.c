@@ -6,10 +6,12 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <sysexits.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
+#include "shared/breaker.h"
 #include "shared/client.h"
 #include "shared/clock.h"
 #include "shared/jobs.h"
@@ -32,10 +34,12 @@ static struct {
 	char request[64], body[64], key[64], previous_key[64];
 	int status; /* 0: it cannot be reached */
 	void (*meanwhile)(void);
+	const char *away; /* is left alone for that long */
+	int64_t pause;
 } receiver;
 
 struct client *
-client_new(const struct app *unused)
+client_new(const struct ctx *unused)
 {
 	(void)unused;
 	return NULL;
@@ -45,6 +49,14 @@ void
 client_free(struct client *client)
 {
 	(void)client;
+}
+
+int64_t
+client_pause(struct client *client, struct arena *a, const char *to)
+{
+	(void)client;
+	return strcmp(breaker_peer(a, to), receiver.away) == 0 ? receiver.pause
+							       : 0;
 }
 
 enum err
@@ -76,6 +88,7 @@ set_up(void **state)
 	(void)state;
 	memset(&receiver, 0, sizeof(receiver));
 	receiver.status = 204;
+	receiver.away = "";
 	clock_freeze(now = NOW);
 	snprintf(dir, sizeof(dir), "/tmp/coster-test.XXXXXX");
 	if (mkdtemp(dir) == NULL || token_start() != OK)
@@ -108,15 +121,19 @@ advance(int64_t ms)
 }
 
 static void
+put_on(struct ctx *instance, const struct outbox_message *m)
+{
+	assert_int_equal(db_begin(&instance->db), OK);
+	assert_int_equal(outbox_put(&instance->db, m), OK);
+	assert_int_equal(db_commit(&instance->db), OK);
+	arena_reset(&instance->arena);
+}
+
+static void
 put_as(const char *subject, const char *method, const char *to)
 {
-	assert_int_equal(db_begin(&ctx.db), OK);
-	assert_int_equal(
-	    outbox_put(&ctx.db,
-		&(struct outbox_message) { subject, method, to, "{\"n\":1}" }),
-	    OK);
-	assert_int_equal(db_commit(&ctx.db), OK);
-	arena_reset(&ctx.arena);
+	put_on(&ctx,
+	    &(struct outbox_message) { subject, method, to, "{\"n\":1}" });
 }
 
 static void
@@ -173,12 +190,9 @@ test_outbox__delivers_what_was_put(void **state)
 	assert_int_equal(ask("SELECT count(*) FROM outbox"), 0);
 	assert_null(sent());
 	/* a body is not needed */
-	assert_int_equal(db_begin(&ctx.db), OK);
-	assert_int_equal(outbox_put(&ctx.db,
-			     &(struct outbox_message) {
-				 "user 1", "DELETE", "/log?user_id=1", NULL }),
-	    OK);
-	assert_int_equal(db_commit(&ctx.db), OK);
+	put_on(&ctx,
+	    &(struct outbox_message) {
+		"user 1", "DELETE", "/log?user_id=1", NULL });
 	assert_string_equal(sent(), "DELETE /log?user_id=1");
 	assert_string_equal(receiver.body, "-");
 	assert_string_not_equal(receiver.key, receiver.previous_key);
@@ -202,22 +216,22 @@ static void
 test_outbox__subjects_keep_their_order(void **state)
 {
 	(void)state;
-	put("a", "/a/1");
-	put("a", "/a/2");
-	put("b", "/b/1");
-	put("a", "/a/3");
+	put("a", "/x/a/1");
+	put("a", "/x/a/2");
+	put("b", "/x/b/1");
+	put("a", "/x/a/3");
 	receiver.status = 503;
-	assert_string_equal(sent(), "POST /a/1");
+	assert_string_equal(sent(), "POST /x/a/1");
 	receiver.status = 204;
 	/* what is behind it waits, and nobody else does */
-	assert_string_equal(sent(), "POST /b/1");
+	assert_string_equal(sent(), "POST /x/b/1");
 	assert_null(sent());
-	put("b", "/b/2");
-	assert_string_equal(sent(), "POST /b/2");
+	put("b", "/x/b/2");
+	assert_string_equal(sent(), "POST /x/b/2");
 	advance(CLOCK_SECOND);
-	assert_string_equal(sent(), "POST /a/1");
-	assert_string_equal(sent(), "POST /a/2");
-	assert_string_equal(sent(), "POST /a/3");
+	assert_string_equal(sent(), "POST /x/a/1");
+	assert_string_equal(sent(), "POST /x/a/2");
+	assert_string_equal(sent(), "POST /x/a/3");
 	assert_null(sent());
 }
 
@@ -227,7 +241,7 @@ test_outbox__every_try_has_the_same_key(void **state)
 	char key[64];
 
 	(void)state;
-	put("a", "/a");
+	put("a", "/x/a");
 	receiver.status = 0;
 	assert_non_null(sent());
 	memcpy(key, receiver.key, sizeof(key));
@@ -245,9 +259,9 @@ test_outbox__tries_again_ever_more_slowly(void **state)
 	int64_t ceiling = CLOCK_SECOND / 2;
 
 	(void)state;
-	put("a", "/a");
+	put("a", "/x/a");
 	receiver.status = 0;
-	for (int64_t tries = 1; tries <= 99; tries++) {
+	for (int64_t tries = 1; tries <= 999; tries++) {
 		int64_t wait;
 
 		assert_non_null(sent());
@@ -256,14 +270,14 @@ test_outbox__tries_again_ever_more_slowly(void **state)
 		wait = ask("SELECT due_at FROM outbox") - now;
 		assert_in_range(wait, ceiling / 2, ceiling);
 		ceiling *= 2;
-		if (ceiling > CLOCK_HOUR)
-			ceiling = CLOCK_HOUR;
+		if (ceiling > 5 * CLOCK_MINUTE)
+			ceiling = 5 * CLOCK_MINUTE;
 		advance(wait - 1);
 		assert_null(sent());
 		advance(1);
 	}
 	/* and then no more */
-	assert_true(now - NOW > 40 * CLOCK_HOUR);
+	assert_true(now - NOW > 2 * CLOCK_DAY);
 	assert_non_null(sent());
 	assert_int_equal(ask("SELECT dead_at FROM outbox"), now);
 	advance(CLOCK_DAY);
@@ -315,7 +329,7 @@ test_outbox__what_becomes_of_it_is_in_the_status(void **state)
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
 		enum fate fate = DELIVERED;
 
-		put_as("a", cases[i].method, "/a");
+		put_as("a", cases[i].method, "/x/a");
 		receiver.status = cases[i].status;
 		assert_non_null(sent());
 		if (ask("SELECT count(*) FROM outbox WHERE dead_at IS NULL") == 1)
@@ -342,15 +356,72 @@ static void
 test_outbox__a_dead_message_holds_up_nobody(void **state)
 {
 	(void)state;
-	put("a", "/a/1");
-	put("a", "/a/2");
+	put("a", "/x/a/1");
+	put("a", "/x/a/2");
 	receiver.status = 422;
-	assert_string_equal(sent(), "POST /a/1");
+	assert_string_equal(sent(), "POST /x/a/1");
 	receiver.status = 204;
-	assert_string_equal(sent(), "POST /a/2");
+	assert_string_equal(sent(), "POST /x/a/2");
 	/* it is kept for somebody to look at */
 	assert_int_equal(
 	    ask("SELECT id FROM outbox WHERE last_error = 'status 422'"), 1);
+}
+
+static void
+drop_a(void)
+{
+	assert_int_equal(db_begin(&other.db), OK);
+	assert_int_equal(outbox_drop(&other.db, "a"), OK);
+	assert_int_equal(db_commit(&other.db), OK);
+}
+
+static void
+test_outbox__what_is_dropped_is_not_sent(void **state)
+{
+	(void)state;
+	put("a", "/x/a/dead");
+	receiver.status = 422;
+	assert_string_equal(sent(), "POST /x/a/dead");
+	receiver.status = 0;
+	put("a", "/x/a/1");
+	put("a", "/x/a/2");
+	put("b", "/x/b/1");
+	receiver.meanwhile = drop_a;
+	assert_string_equal(sent(), "POST /x/a/1");
+	assert_int_equal(ask("SELECT count(*) FROM outbox"), 1);
+	receiver.status = 204;
+	assert_string_equal(sent(), "POST /x/b/1");
+}
+
+/* While the first of a subject is under way, which may arrive. */
+static void
+drop_a_and_put(void)
+{
+	drop_a();
+	put_on(&other,
+	    &(struct outbox_message) {
+		"a", "POST", "/x/a/next", "{\"n\":1}" });
+	assert_int_equal(
+	    ask("SELECT count(*) FROM outbox WHERE body LIKE '%1%'"), 1);
+	assert_true(run(&other) > 0);
+}
+
+static void
+test_outbox__what_follows_a_dropped_message_waits_for_it(void **state)
+{
+	static const int statuses[] = { 0, 422, 503, 201 };
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(statuses); i++) {
+		put("a", "/x/a/1");
+		receiver.status = statuses[i];
+		receiver.meanwhile = drop_a_and_put;
+		assert_string_equal(sent(), "POST /x/a/1");
+		assert_null(receiver.meanwhile);
+		receiver.status = 204;
+		assert_string_equal(sent(), "POST /x/a/next");
+		assert_int_equal(ask("SELECT count(*) FROM outbox"), 0);
+	}
 }
 
 static void
@@ -366,14 +437,14 @@ static void
 test_outbox__two_instances_do_not_both_send_it(void **state)
 {
 	(void)state;
-	put("a", "/a/1");
-	put("a", "/a/2");
+	put("a", "/x/a/1");
+	put("a", "/x/a/2");
 	receiver.meanwhile = other_runs;
-	assert_string_equal(sent(), "POST /a/1");
+	assert_string_equal(sent(), "POST /x/a/1");
 	assert_null(receiver.meanwhile);
 	assert_int_equal(receiver.count, 1);
 	assert_int_equal(run(&other), 0);
-	assert_string_equal(receiver.request, "POST /a/2");
+	assert_string_equal(receiver.request, "POST /x/a/2");
 }
 
 static int late_status;
@@ -387,12 +458,8 @@ lease_runs_out(void)
 	assert_int_equal(run(&other), 0);
 	assert_int_equal(receiver.count, 2);
 	/* the next one, which may have the id that is free again */
-	assert_int_equal(db_begin(&other.db), OK);
-	assert_int_equal(
-	    outbox_put(&other.db,
-		&(struct outbox_message) { "a", "POST", "/a/new", "{}" }),
-	    OK);
-	assert_int_equal(db_commit(&other.db), OK);
+	put_on(&other,
+	    &(struct outbox_message) { "a", "POST", "/x/a/new", "{}" });
 	receiver.status = late_status;
 }
 
@@ -404,7 +471,7 @@ test_outbox__another_instance_takes_over_from_a_dead_one(void **state)
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LEN(statuses); i++) {
 		receiver.count = 0;
-		put("a", "/a/1");
+		put("a", "/x/a/1");
 		late_status = statuses[i];
 		receiver.meanwhile = lease_runs_out;
 		run(&ctx);
@@ -414,8 +481,239 @@ test_outbox__another_instance_takes_over_from_a_dead_one(void **state)
 		assert_int_equal(ask("SELECT count(*) FROM outbox"), 1);
 		assert_int_equal(
 		    ask("SELECT attempts + coalesce(dead_at, 0) FROM outbox"), 0);
-		assert_string_equal(sent(), "POST /a/new");
+		assert_string_equal(sent(), "POST /x/a/new");
 	}
+}
+
+/* Which requests a run sends, in their order. */
+static char requests[256];
+
+static void
+note_request(void)
+{
+	strncat(requests, receiver.request, sizeof(requests) - 1 - strlen(requests));
+	strncat(requests, ";", sizeof(requests) - 1 - strlen(requests));
+	receiver.meanwhile = note_request;
+}
+
+static void
+test_outbox__receivers_take_turns(void **state)
+{
+	(void)state;
+	for (int i = 0; i < 3; i++)
+		put(i % 2 ? "a" : "b", "/slow/1");
+	put("c", "/quick?1");
+	put("d", "/quick");
+	receiver.meanwhile = note_request;
+	*requests = '\0';
+	assert_int_equal(run(&ctx), 0);
+	assert_string_equal(requests, "POST /quick?1;POST /slow/1;");
+	assert_int_equal(run(&ctx), 0);
+	assert_string_equal(requests,
+	    "POST /quick?1;POST /slow/1;POST /quick;POST /slow/1;");
+}
+
+static void
+test_outbox__one_that_is_left_alone_is_not_tried(void **state)
+{
+	(void)state;
+	put("a", "/mail/1");
+	put("b", "/mail/2");
+	put("a", "/log");
+	put("c", "/log");
+	receiver.away = "mail";
+	receiver.pause = 700;
+	assert_string_equal(sent(), "POST /log");
+	/* nothing to do until then, however many there are */
+	assert_int_equal(run(&ctx), 700);
+	assert_int_equal(ask("SELECT max(attempts) FROM outbox"), 0);
+	/* its subject waits for it */
+	assert_int_equal(ask("SELECT count(*) FROM outbox"), 3);
+	receiver.pause = 0;
+	assert_string_equal(sent(), "POST /mail/1");
+	receiver.meanwhile = note_request;
+	*requests = '\0';
+	assert_int_equal(run(&ctx), 0);
+	assert_string_equal(requests, "POST /log;POST /mail/2;");
+}
+
+/* What is looked at does not grow with what waits. */
+static void
+test_outbox__a_backlog_costs_nothing(void **state)
+{
+	static const char *const statements[] = {
+		"SELECT receiver, due_at FROM outbox WHERE dead_at IS NULL"
+		" AND waits = 0 AND receiver > '' ORDER BY receiver, due_at",
+		"SELECT id FROM outbox WHERE dead_at IS NULL AND waits = 0"
+		" AND receiver = 'x' AND due_at <= 1 ORDER BY due_at, id",
+		"SELECT min(id) FROM outbox WHERE subject = 'a'"
+		" AND dead_at IS NULL",
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(statements); i++) {
+		char *sql = sqlite3_mprintf(
+		    "EXPLAIN QUERY PLAN %s", statements[i]);
+		sqlite3_stmt *s;
+
+		assert_int_equal(sqlite3_prepare_v2(
+				     ctx.db.handle, sql, -1, &s, NULL),
+		    SQLITE_OK);
+		while (sqlite3_step(s) == SQLITE_ROW) {
+			const char *step
+			    = (const char *)sqlite3_column_text(s, 3);
+
+			if (strstr(step, "SEARCH") == NULL
+			    || strstr(step, "B-TREE") != NULL)
+				fail_msg("%s: %s", step, sql);
+		}
+		sqlite3_finalize(s);
+		sqlite3_free(sql);
+	}
+}
+
+static int
+command(const char *name, const char *argument)
+{
+	char *argv[] = { (char *)(uintptr_t)argument, NULL };
+
+	for (size_t i = 0; i < outbox_commands.count; i++)
+		if (strcmp(outbox_commands.list[i].name, name) == 0)
+			return outbox_commands.list[i].run(&ctx, 1, argv);
+	fail_msg("no command %s", name);
+	return -1;
+}
+
+static void
+test_outbox__an_administrator_sends_again(void **state)
+{
+	(void)state;
+	put("a", "/x/1");
+	put("a", "/x/2");
+	receiver.status = 422;
+	assert_string_equal(sent(), "POST /x/1");
+	receiver.status = 503;
+	assert_string_equal(sent(), "POST /x/2");
+	put("a", "/x/3");
+	/* behind what may be under way, before what came later */
+	assert_int_equal(command("outbox retry", "1"), EX_OK);
+	assert_int_equal(ask("SELECT attempts FROM outbox WHERE id = 1"), 0);
+	receiver.status = 204;
+	assert_null(sent());
+	assert_int_equal(command("outbox retry", "2"), EX_OK); /* now */
+	assert_string_equal(sent(), "POST /x/2");
+	assert_string_equal(sent(), "POST /x/1");
+	assert_string_equal(sent(), "POST /x/3");
+	assert_null(sent());
+	assert_int_equal(command("outbox retry", "7"), EX_DATAERR);
+	assert_int_equal(command("outbox retry", "x"), EX_USAGE);
+}
+
+static void
+retry_meanwhile(void)
+{
+	assert_int_equal(command("outbox retry", "1"), EX_OK);
+}
+
+static void
+test_outbox__what_is_under_way_is_not_sent_twice(void **state)
+{
+	(void)state;
+	put("a", "/x/1");
+	receiver.meanwhile = retry_meanwhile;
+	receiver.status = 503;
+	assert_string_equal(sent(), "POST /x/1");
+	assert_null(sent());
+}
+
+static void
+test_outbox__an_administrator_drops(void **state)
+{
+	(void)state;
+	put("a", "/x/1");
+	put("a", "/x/2");
+	put("a", "/x/3");
+	receiver.status = 503;
+	assert_string_equal(sent(), "POST /x/1");
+	/* the first of a subject: the next one goes */
+	assert_int_equal(command("outbox drop", "1"), EX_OK);
+	receiver.status = 422;
+	assert_string_equal(sent(), "POST /x/2");
+	/* a dead one */
+	assert_int_equal(command("outbox drop", "2"), EX_OK);
+	assert_int_equal(ask("SELECT count(*) FROM outbox"), 1);
+	receiver.status = 204;
+	assert_string_equal(sent(), "POST /x/3");
+	assert_int_equal(command("outbox drop", "3"), EX_DATAERR);
+	assert_int_equal(command("outbox drop", "-3"), EX_USAGE);
+}
+
+static void
+test_outbox__a_list_names_nobody(void **state)
+{
+	char text[1024] = "";
+	FILE *real = stdout, *out;
+
+	(void)state;
+	put("user 1", "/send_email/?to=ann%40shop.example");
+	put("user 1", "/x/2");
+	receiver.status = 422;
+	receiver.away = "x";
+	receiver.pause = 1;
+	assert_string_equal(
+	    sent(), "POST /send_email/?to=ann%40shop.example");
+	stdout = out = tmpfile();
+	assert_int_equal(command("outbox list", NULL), EX_OK);
+	stdout = real;
+	rewind(out);
+	assert_true(fread(text, 1, sizeof(text) - 1, out) > 0);
+	fclose(out);
+	assert_string_equal(text,
+	    "1\tdead\t2027-01-15T08:00:00.000Z\t1\tuser 1"
+	    "\tPOST /send_email/\tstatus 422\n"
+	    "2\tdue\t2027-01-15T08:00:00.000Z\t0\tuser 1"
+	    "\tPOST /x/2\t-\n");
+}
+
+static void
+test_outbox__a_database_of_before_is_taken_over(void **state)
+{
+	const char *step = strstr(coster_shared_schema, "\n-- step 2:");
+	const char *end = strstr(coster_shared_schema, "\n-- step 3:");
+	sqlite3 *h;
+	char *first, *second;
+
+	(void)state;
+	first = strndup(coster_shared_schema,
+	    (size_t)(step - coster_shared_schema));
+	second = end != NULL ? strndup(step, (size_t)(end - step))
+			     : strdup(step);
+	assert_int_equal(sqlite3_open(":memory:", &h), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(h, first, NULL, NULL, NULL), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(h,
+			     "INSERT INTO outbox (subject, method, path, key,"
+			     " due_at, created_at, dead_at) VALUES"
+			     " ('a', 'POST', '/log', 'k1', 5, 5, 6),"
+			     " ('a', 'POST', '/log?x=/y', 'k2', 5, 5, NULL),"
+			     " ('a', 'POST', '/user/7/cart/', 'k3', 5, 5, NULL),"
+			     " ('b', 'POST', '/invoices', 'k4', 5, 5, NULL)",
+			     NULL, NULL, NULL),
+	    SQLITE_OK);
+	assert_int_equal(sqlite3_exec(h, second, NULL, NULL, NULL), SQLITE_OK);
+	{
+		sqlite3_stmt *s;
+
+		sqlite3_prepare_v2(h,
+		    "SELECT group_concat(receiver || waits, ' ') FROM outbox", -1,
+		    &s, NULL);
+		assert_int_equal(sqlite3_step(s), SQLITE_ROW);
+		assert_string_equal((const char *)sqlite3_column_text(s, 0),
+		    "log0 log0 user1 invoices0");
+		sqlite3_finalize(s);
+	}
+	sqlite3_close(h);
+	free(first);
+	free(second);
 }
 
 static void
@@ -425,8 +723,8 @@ test_outbox__sleeps_as_long_as_it_may(void **state)
 
 	(void)state;
 	assert_int_equal(run(&ctx), POLL_MS);
-	put("a", "/a/1");
-	put("a", "/a/2");
+	put("a", "/x/a/1");
+	put("a", "/x/a/2");
 	receiver.status = 503;
 	assert_int_equal(run(&ctx), 0); /* there may be more */
 	due = ask("SELECT max(due_at) FROM outbox");
@@ -458,9 +756,19 @@ main(void)
 		OUTBOX_TEST(test_outbox__tries_again_ever_more_slowly),
 		OUTBOX_TEST(test_outbox__what_becomes_of_it_is_in_the_status),
 		OUTBOX_TEST(test_outbox__a_dead_message_holds_up_nobody),
+		OUTBOX_TEST(test_outbox__what_is_dropped_is_not_sent),
+		OUTBOX_TEST(test_outbox__what_follows_a_dropped_message_waits_for_it),
 		OUTBOX_TEST(test_outbox__two_instances_do_not_both_send_it),
 		OUTBOX_TEST(
 		    test_outbox__another_instance_takes_over_from_a_dead_one),
+		OUTBOX_TEST(test_outbox__receivers_take_turns),
+		OUTBOX_TEST(test_outbox__one_that_is_left_alone_is_not_tried),
+		OUTBOX_TEST(test_outbox__a_backlog_costs_nothing),
+		OUTBOX_TEST(test_outbox__an_administrator_sends_again),
+		OUTBOX_TEST(test_outbox__what_is_under_way_is_not_sent_twice),
+		OUTBOX_TEST(test_outbox__an_administrator_drops),
+		OUTBOX_TEST(test_outbox__a_list_names_nobody),
+		OUTBOX_TEST(test_outbox__a_database_of_before_is_taken_over),
 		OUTBOX_TEST(test_outbox__sleeps_as_long_as_it_may),
 	};
 

@@ -88,22 +88,26 @@ test_command__bad_arguments_change_nothing(void **state)
 		const char *name, *input, *arguments[2];
 		int status;
 	} cases[] = {
-		{ "add-admin", "12345678\n", { "ann" }, EX_DATAERR },
-		{ "add-admin", "12345678\n", { "ann@a.org\"" }, EX_DATAERR },
-		{ "add-admin", "12345678\n", { "\xff@a.org" }, EX_DATAERR },
+		{ "add-admin", "blue bird\n", { "ann" }, EX_DATAERR },
+		{ "add-admin", "blue bird\n", { "ann@a.org\"" }, EX_DATAERR },
+		{ "add-admin", "blue bird\n", { "\xff@a.org" }, EX_DATAERR },
 		{ "add-admin", "1234567\n", { "ann@a.org" }, EX_DATAERR },
-		{ "add-admin", "\n12345678\n", { "ann@a.org" }, EX_DATAERR },
+		{ "add-admin", "\nblue bird\n", { "ann@a.org" }, EX_DATAERR },
 		{ "add-admin", "", { "ann@a.org" }, EX_DATAERR },
 		{ "add-admin", "ANN@a.org\n", { "ann@a.org" }, EX_DATAERR },
+		{ "add-admin", "passw0rd\n", { "ann@a.org" }, EX_DATAERR },
 		{ "set-role", "", { "ann@a.org", "admin" }, EX_NOUSER },
 		{ "set-role", "", { "bob@a.org", "service" }, EX_DATAERR },
 		{ "set-role", "", { "bob", "admin" }, EX_DATAERR },
 		{ "revoke-sessions", "", { "ann@a.org" }, EX_NOUSER },
 		{ "revoke-sessions", "", { "@" }, EX_DATAERR },
+		{ "disable", "", { "ann@a.org" }, EX_NOUSER },
+		{ "disable", "", { "bob" }, EX_DATAERR },
+		{ "enable", "", { "ann@a.org" }, EX_NOUSER },
 	};
 	struct t *t = *state;
 	struct reply_seen rep = call(
-	    t, "POST", "/user/", SIGN_IN("bob@a.org", "12345678"), AS_NOBODY);
+	    t, "POST", "/user/", SIGN_IN("bob@a.org", "blue bird"), AS_NOBODY);
 
 	assert_status(&rep, 201);
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
@@ -122,23 +126,24 @@ test_command__set_role_and_list(void **state)
 {
 	struct t *t = *state;
 	struct reply_seen rep = call(t, "POST", "/user/",
-	    "{\"email\":\"Ann@a.org\",\"password\":\"12345678\","
+	    "{\"email\":\"Ann@a.org\",\"password\":\"blue bird\","
 	    "\"name\":\"Ann\"}",
 	    AS_NOBODY);
 
-	rep = call(t, "POST", "/user/", SIGN_IN("bob@a.org", "12345678"),
+	rep = call(t, "POST", "/user/", SIGN_IN("bob@a.org", "blue bird"),
 	    AS_NOBODY);
-	rep = call(t, "POST", "/user/", SIGN_IN("cy@a.org", "12345678"),
+	rep = call(t, "POST", "/user/", SIGN_IN("cy@a.org", "blue bird"),
 	    AS_NOBODY);
 	rep = call(t, "DELETE", "/user/3", NULL, AS_ADMIN);
 	assert_status(&rep, 204);
 	assert_int_equal(RUN("set-role", "", "ann@A.org", "admin"), EX_OK);
+	assert_int_equal(RUN("disable", "", "bob@a.org"), EX_OK);
 	assert_int_equal(RUN("list", ""), EX_OK);
-	assert_string_equal(printed, "1\tadmin\tAnn@a.org\tAnn\n"
-				     "2\tcustomer\tbob@a.org\t-\n");
+	assert_string_equal(printed, "1\tadmin\tAnn@a.org\tAnn\t-\n"
+				     "2\tcustomer\tbob@a.org\t-\tdisabled\n");
 	assert_int_equal(RUN("set-role", "", "ann@a.org", "customer"), EX_OK);
 	assert_int_equal(RUN("list", ""), EX_OK);
-	assert_non_null(strstr(printed, "1\tcustomer\tAnn@a.org\tAnn\n"));
+	assert_non_null(strstr(printed, "1\tcustomer\tAnn@a.org\tAnn\t-\n"));
 	rep = call(t, "GET", "/user/1", NULL, AS_ADMIN);
 	assert_int_equal(int_at(&rep, "version"), 3);
 }
@@ -147,7 +152,7 @@ static void
 test_command__revoke_sessions_signs_one_out(void **state)
 {
 	static const char *const bodies[]
-	    = { SIGN_IN("ann@a.org", "12345678"), SIGN_IN("bob@a.org", "12345678") };
+	    = { SIGN_IN("ann@a.org", "blue bird"), SIGN_IN("bob@a.org", "blue bird") };
 	struct t *t = *state;
 	char refresh[2][200];
 
@@ -166,6 +171,38 @@ test_command__revoke_sessions_signs_one_out(void **state)
 	assert_int_equal(
 	    call(t, "POST", "/session/refresh", refresh[1], AS_NOBODY).status,
 	    200);
+}
+
+static void
+test_command__disabled_accounts_are_signed_out_and_stay_so(void **state)
+{
+	static const char body[] = SIGN_IN("ann@a.org", "blue bird");
+	struct t *t = *state;
+	struct reply_seen rep = call(t, "POST", "/user/", body, AS_NOBODY);
+	char refresh[200], wrong[1000];
+
+	rep = call(t, "POST", "/session/", body, AS_NOBODY);
+	snprintf(refresh, sizeof(refresh), "{\"refresh_token\":\"%s\"}",
+	    text_at(&rep, "refresh_token"));
+	rep = call(t, "POST", "/session/",
+	    SIGN_IN("ann@a.org", "green bird"), AS_NOBODY);
+	snprintf(wrong, sizeof(wrong), "%s", rep.body);
+	assert_int_equal(RUN("disable", "", "Ann@a.org"), EX_OK);
+	assert_int_equal(
+	    call(t, "POST", "/session/refresh", refresh, AS_NOBODY).status, 401);
+	/* Nobody can tell by the answer. */
+	rep = call(t, "POST", "/session/", body, AS_NOBODY);
+	assert_problem(&rep, 401, NULL);
+	assert_string_equal(rep.body, wrong);
+	assert_int_equal(sql_int(t, "SELECT count(*) FROM proof"), 0);
+	assert_int_equal(RUN("enable", "", "ann@a.org"), EX_OK);
+	rep = call(t, "POST", "/session/", body, AS_NOBODY);
+	assert_status(&rep, 201);
+	assert_int_equal(RUN("disable", "", "ann@a.org"), EX_OK);
+	/* Made an administrator, it is to be one. */
+	assert_int_equal(RUN("add-admin", "blue bird\n", "ann@a.org"), EX_OK);
+	rep = call(t, "POST", "/session/", body, AS_NOBODY);
+	assert_status(&rep, 201);
 }
 
 static void
@@ -196,6 +233,46 @@ test_command__keygen_makes_what_the_service_starts_with(void **state)
 }
 
 static void
+test_command__retire_keys_leaves_the_key_that_signs(void **state)
+{
+	struct t *t = *state;
+	char dir[] = "/tmp/coster-keys.XXXXXX", private[64], public[64],
+	     other[64];
+	struct token_keys keys;
+	struct token_signer signer;
+
+	assert_non_null(mkdtemp(dir));
+	snprintf(private, sizeof(private), "%s/signing.jwk", dir);
+	snprintf(public, sizeof(public), "%s/jwks.json", dir);
+	snprintf(other, sizeof(other), "%s/other.jwk", dir);
+	assert_int_equal(RUN("retire-keys", "", dir), EX_NOINPUT);
+	for (int i = 0; i < 3; i++) {
+		unlink(private);
+		assert_int_equal(RUN("keygen", "", dir), EX_OK);
+	}
+	assert_int_equal(token_load_keys(&keys, public), OK);
+	assert_int_equal(keys.count, 3);
+	assert_int_equal(RUN("retire-keys", "", dir), EX_OK);
+	assert_non_null(strstr(printed, "lost 2"));
+	assert_int_equal(token_load_keys(&keys, public), OK);
+	assert_int_equal(token_load_signer(&signer, private), OK);
+	assert_int_equal(keys.count, 1);
+	assert_string_equal(keys.key[0].kid, signer.kid);
+	/* A set that lacks the key that signs is left alone. */
+	unlink(private);
+	assert_int_equal(RUN("keygen", "", dir), EX_OK);
+	rename(private, other);
+	unlink(public);
+	assert_int_equal(RUN("keygen", "", dir), EX_OK);
+	rename(other, private);
+	assert_int_equal(RUN("retire-keys", "", dir), EX_DATAERR);
+	assert_int_equal(token_load_keys(&keys, public), OK);
+	unlink(private);
+	unlink(public);
+	rmdir(dir);
+}
+
+static void
 test_command__service_does_not_start_with_a_wrong_key(void **state)
 {
 	struct t *t = *state;
@@ -219,7 +296,9 @@ main(void)
 		TEST(test_command__bad_arguments_change_nothing),
 		TEST(test_command__set_role_and_list),
 		TEST(test_command__revoke_sessions_signs_one_out),
+		TEST(test_command__disabled_accounts_are_signed_out_and_stay_so),
 		TEST(test_command__keygen_makes_what_the_service_starts_with),
+		TEST(test_command__retire_keys_leaves_the_key_that_signs),
 		TEST(test_command__service_does_not_start_with_a_wrong_key),
 	};
 

@@ -1,0 +1,34 @@
+/* What must be so of carts and their checkouts. */
+#include "handlers/cart/cart.h"
+#include "shared/doctor.h"
+
+static const struct check checks[] = {
+	{ "no cart is frozen by a checkout that ended",
+	    "SELECT cart.user_id FROM cart JOIN checkout"
+	    " ON checkout.id = cart.checkout_id"
+	    " WHERE checkout.state IN ('done', 'undone')" },
+	{ "a checkout that runs has frozen its cart",
+	    "SELECT id FROM checkout WHERE state NOT IN ('done', 'undone')"
+	    " AND id NOT IN (SELECT checkout_id FROM cart"
+	    "  WHERE checkout_id IS NOT NULL AND user_id = checkout.user_id)" },
+	{ "a checkout that runs is seen to",
+	    "SELECT id FROM checkout WHERE state NOT IN ('done', 'undone')"
+	    " AND updated_at < $1 - 600000" },
+	{ "a checkout that is done has an invoice",
+	    "SELECT id FROM checkout WHERE state = 'done'"
+	    " AND (invoice_id IS NULL OR reservation_id IS NULL)" },
+	{ "no two checkouts have the same invoice or reservation",
+	    "SELECT invoice_id FROM checkout WHERE invoice_id IS NOT NULL"
+	    " GROUP BY invoice_id HAVING count(*) > 1"
+	    " UNION SELECT reservation_id FROM checkout"
+	    " WHERE reservation_id IS NOT NULL"
+	    " GROUP BY reservation_id HAVING count(*) > 1" },
+	{ "a cart is in one currency",
+	    "SELECT user_id FROM cart_item GROUP BY user_id"
+	    " HAVING count(DISTINCT currency) > 1" },
+	{ "no item has a number that is yet to be given",
+	    "SELECT cart.user_id FROM cart JOIN cart_item"
+	    " ON cart_item.user_id = cart.user_id"
+	    " WHERE cart_item.id > cart.last_item_id" },
+};
+const struct check_table cart_checks = CHECKS(checks);

@@ -1,0 +1,24 @@
+/* What must be so of the queue of mails. */
+#include "handlers/email/email.h"
+#include "shared/doctor.h"
+
+static const struct check checks[] = {
+	{ "a mail that is sent has a time, and no other",
+	    "SELECT id FROM mail WHERE (status = 'sent')"
+	    " <> (sent_at IS NOT NULL)" },
+	{ "what is queued can be sent",
+	    "SELECT id FROM mail WHERE status = 'queued' AND (subject IS NULL"
+	    " OR text IS NULL OR (recipient IS NULL AND user_id IS NULL))" },
+	{ "the text of what is over is forgotten",
+	    "SELECT id FROM mail WHERE status <> 'queued'"
+	    " AND (text IS NOT NULL OR html IS NOT NULL)" },
+	{ "a mail that failed says why",
+	    "SELECT id FROM mail WHERE status = 'failed'"
+	    " AND last_error IS NULL" },
+	{ "no two mails have the same Message-ID",
+	    "SELECT min(id) FROM mail GROUP BY key HAVING count(*) > 1" },
+	{ "mails are tried within an hour of when they are due",
+	    "SELECT id FROM mail WHERE status = 'queued'"
+	    " AND due_at < $1 - 3600000" },
+};
+const struct check_table email_checks = CHECKS(checks);

@@ -1,0 +1,50 @@
+/* What must be so of invoices and the money moved for them. */
+#include "handlers/payment/payment.h"
+#include "shared/doctor.h"
+
+static const struct check checks[] = {
+	{ "invoices are numbered without gaps",
+	    "SELECT 'invoice_number: ' || last FROM invoice_number WHERE last"
+	    " <> (SELECT count(*) FROM invoice) OR last"
+	    " <> (SELECT coalesce(max(number), 0) FROM invoice)" },
+	{ "a total is the sum of its lines",
+	    "SELECT id FROM invoice WHERE total <> coalesce((SELECT"
+	    " sum(quantity * price) FROM invoice_line"
+	    " WHERE invoice_id = invoice.id), -1)" },
+	{ "a paid invoice has one payment that succeeded",
+	    "SELECT id FROM invoice WHERE status IN ('paid', 'refunded')"
+	    " AND (SELECT count(*) FROM attempt WHERE invoice_id = invoice.id"
+	    "  AND status = 'succeeded') <> 1" },
+	{ "one that is not paid has none",
+	    "SELECT id FROM invoice WHERE status IN ('open', 'void') AND EXISTS"
+	    " (SELECT 1 FROM attempt WHERE invoice_id = invoice.id"
+	    "  AND status = 'succeeded')" },
+	{ "what was paid is the total, and has a time",
+	    "SELECT id FROM invoice WHERE CASE status"
+	    " WHEN 'open' THEN amount_paid <> 0 OR paid_at IS NOT NULL"
+	    " WHEN 'void' THEN amount_paid <> 0 OR paid_at IS NOT NULL"
+	    " ELSE amount_paid <> total OR paid_at IS NULL END" },
+	{ "payments are of the whole total",
+	    "SELECT attempt.id FROM attempt JOIN invoice"
+	    " ON invoice.id = attempt.invoice_id"
+	    " WHERE attempt.amount <> invoice.total" },
+	{ "what was refunded is the sum of its refunds",
+	    "SELECT id FROM invoice WHERE amount_refunded <> coalesce((SELECT"
+	    " sum(amount) FROM refund WHERE invoice_id = invoice.id"
+	    " AND status = 'succeeded'), 0)" },
+	{ "refunded is what all was given back of",
+	    "SELECT id FROM invoice WHERE (status = 'refunded')"
+	    " <> (amount_paid > 0 AND amount_refunded = amount_paid)" },
+	{ "a payment that is not known is asked about",
+	    "SELECT id FROM attempt WHERE status IN ('started', 'unknown')"
+	    " AND due_at < $1 - 600000" },
+	{ "a refund that is not known is asked about",
+	    "SELECT id FROM refund WHERE status IN ('started', 'unknown')"
+	    " AND due_at < $1 - 600000" },
+	{ "what expires is void within ten minutes",
+	    "SELECT id FROM invoice WHERE status = 'open'"
+	    " AND expires_at < $1 - 600000 AND NOT EXISTS (SELECT 1 FROM attempt"
+	    "  WHERE invoice_id = invoice.id"
+	    "  AND status IN ('started', 'unknown'))" },
+};
+const struct check_table payment_checks = CHECKS(checks);

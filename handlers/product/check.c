@@ -1,0 +1,31 @@
+/* What must be so of the catalog and its stock. */
+#include "handlers/product/product.h"
+#include "shared/doctor.h"
+
+static const struct check checks[] = {
+	{ "what is reserved of a product is what is held",
+	    "SELECT id FROM product WHERE reserved <> coalesce((SELECT"
+	    " sum(l.quantity) FROM reservation_line l JOIN reservation r"
+	    " ON r.id = l.reservation_id WHERE l.product_id = product.id"
+	    " AND r.status = 'held'), 0)" },
+	{ "stock is never below zero",
+	    "SELECT id FROM product WHERE stock < 0 OR reserved < 0" },
+	{ "a reservation has lines",
+	    "SELECT id FROM reservation WHERE NOT EXISTS (SELECT 1"
+	    " FROM reservation_line WHERE reservation_id = reservation.id)" },
+	{ "no more is missing of a reservation than it has",
+	    "SELECT id FROM reservation WHERE shortfall < 0 OR shortfall >"
+	    " (SELECT sum(quantity) FROM reservation_line"
+	    "  WHERE reservation_id = reservation.id)"
+	    " OR (shortfall > 0 AND status <> 'committed')" },
+	{ "what expires is released within ten minutes",
+	    "SELECT id FROM reservation WHERE status = 'held'"
+	    " AND expires_at < $1 - 600000" },
+	{ "all that is sold can be searched for",
+	    "SELECT id FROM product WHERE deleted_at IS NULL"
+	    " AND id NOT IN (SELECT rowid FROM product_search)" },
+	{ "nothing else can",
+	    "SELECT rowid FROM product_search WHERE rowid NOT IN"
+	    " (SELECT id FROM product WHERE deleted_at IS NULL)" },
+};
+const struct check_table product_checks = CHECKS(checks);

@@ -1,0 +1,104 @@
+/*
+ * What the other services are told of a user, by the outbox, so that none of
+ * them needs to be up.
+ */
+#include "handlers/user/user.h"
+
+#include "shared/json.h"
+#include "shared/outbox.h"
+#include "shared/text.h"
+
+static const char *
+subject(struct db *db, int64_t id, const char *receiver)
+{
+	return arena_printf(
+	    db->arena, "user %lld, %s", (long long)id, receiver);
+}
+
+static enum err
+tell(struct db *db, int64_t id, const char *receiver, struct outbox_message m)
+{
+	m.subject = subject(db, id, receiver);
+	return outbox_put(db, &m);
+}
+
+/* To the address that the user has by then: one that was left meanwhile is no
+ * user's, and refused. */
+static enum err
+mail(struct db *db, int64_t id, const char *template, const char *var,
+    const char *value)
+{
+	struct buf b;
+
+	buf_init(&b, db->arena);
+	json_open(&b, NULL, '{');
+	json_int(&b, "user_id", id);
+	json_text(&b, "template", template);
+	json_open(&b, "vars", '{');
+	json_text(&b, var, value);
+	json_close(&b, '}');
+	json_close(&b, '}');
+	return tell(db, id, "email",
+	    (struct outbox_message) {
+		.method = "POST", .path = "/send_email/", .body = b.data });
+}
+
+static enum err
+record(struct db *db, int64_t id, const char *action)
+{
+	struct buf b;
+
+	buf_init(&b, db->arena);
+	json_open(&b, NULL, '{');
+	json_int(&b, "user_id", id);
+	json_text(&b, "action", action);
+	json_close(&b, '}');
+	return tell(db, id, "stats",
+	    (struct outbox_message) {
+		.method = "POST", .path = "/log", .body = b.data });
+}
+
+enum err
+notice_registered(
+    struct db *db, int64_t id, const char *email, const char *name)
+{
+	enum err err
+	    = mail(db, id, "welcome", "name", name != NULL ? name : email);
+
+	return err ? err : record(db, id, "user.registered");
+}
+
+enum err
+notice_link(struct db *db, int64_t id, const char *template, const char *link)
+{
+	return mail(db, id, template, "link", link);
+}
+
+enum err
+notice_forget_mails(struct db *db, int64_t id, const char *email)
+{
+	return tell(db, id, "email",
+	    (struct outbox_message) { .method = "DELETE",
+		.path = arena_printf(db->arena, "/send_email/?to=%s",
+		    text_percent_encode(db->arena, email)) });
+}
+
+/* All who know something of the user are to forget it; what email was not told
+ * yet, it need not know. */
+enum err
+notice_deleted(struct db *db, int64_t id, const char *email)
+{
+	long long n = id;
+	enum err err;
+
+	if ((err = outbox_drop(db, subject(db, id, "email")))
+	    || (err = notice_forget_mails(db, id, email))
+	    || (err = tell(db, id, "cart",
+		    (struct outbox_message) { .method = "DELETE",
+			.path = arena_printf(
+			    db->arena, "/user/%lld/cart/", n) })))
+		return err;
+	return tell(db, id, "stats",
+	    (struct outbox_message) { .method = "DELETE",
+		.path = arena_printf(db->arena, "/log?user_id=%lld", n) });
+}

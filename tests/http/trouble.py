@@ -1,0 +1,133 @@
+"""Services that are down, hang or are slow, and a look at what that did."""
+
+import json
+import os
+import pathlib
+import signal
+import sqlite3
+import subprocess
+import threading
+import time
+import uuid
+
+from stack import BUILD, SERVICES, Stopped, eventually, is_listening
+
+OUTBOXES = ("user", "cart", "payment")
+ASAN = "asan" in BUILD.name
+
+
+def run(stack, service, *arguments, expect=0):
+    """A command of a program, on the database that its instances use; its output."""
+    settings = {"COSTER_DB": stack.state / f"data/{service}/{service}.db"}
+    done = subprocess.run([BUILD / f"coster-{service}", *arguments], timeout=60,
+        capture_output=True, text=True,
+        env={"PATH": os.environ["PATH"], **{k: str(v) for k, v in settings.items()}})
+    assert done.returncode == expect, done
+    return done.stdout
+
+
+def rows(stack, service, sql, *values):
+    path = stack.state / f"data/{service}/{service}.db"
+    with sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=20) as db:
+        return db.execute(sql, values).fetchall()
+
+
+def number(stack, service, sql, *values):
+    return rows(stack, service, sql, *values)[0][0]
+
+
+def put_messages(stack, service, messages, **columns):
+    """Messages to /log, by subject and action, past the service that they are of."""
+    columns = {"method": "POST", "path": "/log", "receiver": "log", "due_at": 1, "created_at": 1,
+        **columns}
+    names = ", ".join(columns)
+    with sqlite3.connect(stack.state / f"data/{service}/{service}.db", timeout=20) as db:
+        db.executemany(f"INSERT INTO outbox (subject, body, key, waits, {names}) VALUES (?, ?, ?,"
+            " EXISTS (SELECT 1 FROM outbox WHERE subject = ? AND dead_at IS NULL),"
+            f" {', '.join('?' * len(columns))})",
+            [(subject, json.dumps({"action": action}), uuid.uuid4().hex, subject,
+                *columns.values()) for subject, action in messages])
+
+
+def is_calm(stack):
+    """Every message is delivered, and no mail, payment or checkout is under way."""
+    return (all(number(stack, s, "SELECT count(*) FROM outbox WHERE dead_at IS NULL") == 0
+            for s in OUTBOXES)
+        and number(stack, "email", "SELECT count(*) FROM mail WHERE status = 'queued'") == 0
+        and number(stack, "payment", "SELECT (SELECT count(*) FROM attempt WHERE ended_at IS NULL)"
+            " + (SELECT count(*) FROM refund WHERE ended_at IS NULL)") == 0
+        and number(stack, "cart",
+            "SELECT count(*) FROM checkout WHERE state NOT IN ('done', 'undone')") == 0)
+
+
+def calm(stack, seconds=60):
+    eventually(lambda: is_calm(stack), seconds)
+
+
+def parent(pid):
+    return int(pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+class Down(Stopped):
+    """No instance of some services runs while this lasts, and nobody starts one."""
+
+    def __enter__(self):
+        self.supervisors = []
+        for service in self.services:
+            pids = self.stack.pids(service)
+            self.supervisors += [parent(pid) for pid in pids]
+            for pid in self.supervisors[-2:]:
+                os.kill(pid, signal.SIGSTOP)
+            for pid in pids:
+                os.kill(pid, signal.SIGKILL)
+
+    def __exit__(self, *unused):
+        for pid in self.supervisors:
+            os.kill(pid, signal.SIGCONT)
+        for service in self.services:
+            for n in (1, 2):
+                path = self.stack.run / f"{service}-{n}.sock"
+                eventually(lambda: is_listening(path))
+
+
+class Slow(Stopped):
+    """Some services work for a moment, and then not for a while."""
+
+    def __init__(self, stack, *services, work=0.02, rest=0.4):
+        super().__init__(stack, *services)
+        self.work, self.rest, self.over = work, rest, threading.Event()
+
+    def __enter__(self):
+        self.thread = threading.Thread(target=self.turn)
+        self.thread.start()
+
+    def turn(self):
+        while not self.over.is_set():
+            super().__enter__()
+            self.over.wait(self.rest)
+            super().__exit__()
+            time.sleep(self.work)
+
+    def __exit__(self, *unused):
+        self.over.set()
+        self.thread.join()
+
+
+class Healthy(Stopped):
+    """Nothing is wrong: to see that a test would have passed anyway."""
+
+    def __enter__(self):
+        pass
+
+    def __exit__(self, *unused):
+        pass
+
+
+def cpu_ms(stack):
+    """What all instances have used so far."""
+    ticks = 0
+    for service in SERVICES:
+        for pid in stack.pids(service):
+            fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])
+    return ticks * 1000 / os.sysconf("SC_CLK_TCK")
