@@ -90,7 +90,7 @@ UNITS    := $(shared_tests:%=$(BUILD)/tests/shared/test_%) \
             $(SERVICES:%=$(BUILD)/tests/handlers/%/test_rules)
 
 .PHONY: all help deps run units list-units test test-system install uninstall deb \
-        clean check-headers check-fcgi
+        clean check-headers check-fcgi bench-sign-in
 all: $(PROGRAMS)
 
 help:
@@ -99,6 +99,7 @@ help:
 	@echo '                    STATE=DIR HTTPS_PORT=8443 HTTP_PORT=8080 LIMITS=off'
 	@echo 'make test           run every test'
 	@echo 'make test-system    install the packages on a booted Debian (root only)'
+	@echo 'make bench-sign-in  how quick reads stay while many sign in; DURATION=10 CLIENTS=50'
 	@echo 'make                build the six programs into build/'
 	@echo 'make install        DESTDIR= PREFIX=/usr; make uninstall takes it away again'
 	@echo 'make deb            build the Debian packages into build/deb/'
@@ -175,6 +176,9 @@ test:
 
 test-system: deb
 	@tests/system/run
+
+bench-sign-in: all
+	@BUILD=$(BUILD) tests/bench/sign_in_flood
 
 install: all
 	@BUILD=$(BUILD) DESTDIR=$(DESTDIR) PREFIX=$(or $(PREFIX),/usr) UNITDIR=$(UNITDIR) systemd/install install

@@ -263,8 +263,10 @@ db_text(const struct db_rows *q, int column)
 enum err
 db_end(struct db_rows *q)
 {
-	sqlite3_reset(q->stmt);
-	sqlite3_clear_bindings(q->stmt);
+	if (q->stmt != NULL) {
+		sqlite3_reset(q->stmt);
+		sqlite3_clear_bindings(q->stmt);
+	}
 	return q->err;
 }
 

@@ -10,7 +10,8 @@
 /* The first two are SQLite's own way to look at itself. */
 static const struct check common_checks[] = {
 	{ "the file is whole",
-	    "SELECT integrity_check FROM pragma_integrity_check"
+	    "SELECT replace(integrity_check, char(10), ' ')"
+	    " FROM pragma_integrity_check"
 	    " WHERE integrity_check <> 'ok'" },
 	{ "what a row refers to is there",
 	    "SELECT \"table\" || ' row ' || rowid FROM pragma_foreign_key_check" },

@@ -158,8 +158,8 @@ put_head(struct page *p, const char *name, const char *type, const char *help)
 	bool suffix = !p->open && strcmp(type, "counter") == 0;
 	const char *total = suffix ? "_total" : "";
 
-	buf_addf(p->b, "# HELP %s%s %s\n# TYPE %s%s %s\n", name, total, help, name,
-	    total, type);
+	buf_addf(p->b, "# HELP %s%s %s\n# TYPE %s%s %s\n", name, total, help,
+	    name, total, type);
 }
 
 /* Places of the first n buckets are counted up to. */
@@ -246,10 +246,12 @@ put_process(struct page *p, const struct app_settings *s)
 		{ "coster_pool_refused", "counter",
 		    "Slow requests refused because the queue was full.",
 		    (double)metrics.refused },
-		{ "coster_writes", "counter", "Transactions of requests and jobs.",
+		{ "coster_writes", "counter",
+		    "Transactions of requests and jobs.",
 		    (double)db_counts.writes },
 		{ "coster_commits", "counter",
-		    "Commits to disk; writes by commits is the size of a group.",
+		    "Commits to disk; writes by commits is the size of a "
+		    "group.",
 		    (double)db_counts.commits },
 		{ "coster_commits_failed", "counter", "Commits that failed.",
 		    (double)db_counts.commits_failed },
@@ -289,7 +291,8 @@ put_outbox(struct page *p, struct db *db)
 		    (double)(clock_ms() - oldest) / 1e3 },
 		{ "coster_outbox_dead", "gauge", "Messages given up.",
 		    (double)dead },
-	    }, 3);
+	    },
+	    3);
 	return OK;
 }
 
@@ -301,8 +304,9 @@ get_metrics(struct req *r)
 		"application/openmetrics-text; version=1.0.0; charset=utf-8",
 	};
 	/* Its parameters, a version and a weight, make no difference here. */
-	bool open = strstr(r->param[PARAM_ACCEPT],
-			"application/openmetrics-text") != NULL;
+	bool open
+	    = strstr(r->param[PARAM_ACCEPT], "application/openmetrics-text")
+	    != NULL;
 	struct page p = { reply_type(r, 200, types[open]), open };
 	enum err err;
 

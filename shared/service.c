@@ -1,6 +1,7 @@
 #include "shared/service.h"
 
 #include <grp.h>
+#include <limits.h>
 #include <malloc.h>
 #include <pwd.h>
 #include <signal.h>
@@ -130,12 +131,38 @@ load_key(struct app *app)
 	return app->key != NULL ? EX_OK : EX_OSERR;
 }
 
+/* What root wrote, the service could not read: a program run by root works as
+ * the account that the folder of the database belongs to. */
+static int
+become_owner(const char *db)
+{
+	const char *slash = strrchr(db, '/');
+	const struct passwd *owner;
+	char folder[PATH_MAX];
+	struct stat st;
+
+	snprintf(folder, sizeof(folder), "%.*s",
+	    slash != NULL ? (int)(slash - db) : 1, slash != NULL ? db : ".");
+	if (geteuid() != 0 || stat(folder, &st) != 0 || st.st_uid == 0)
+		return EX_OK;
+	owner = getpwuid(st.st_uid);
+	if (owner != NULL && initgroups(owner->pw_name, owner->pw_gid) == 0
+	    && setgid(owner->pw_gid) == 0 && setuid(owner->pw_uid) == 0)
+		return EX_OK;
+	LOG(LOG_ERROR, "cannot become the owner of the database's folder",
+	    LOG_TEXT("path", folder));
+	return EX_NOPERM;
+}
+
 static int
 open_database(struct app *app)
 {
+	int status = become_owner(app->settings.db);
 	struct db db;
 	enum err err;
 
+	if (status)
+		return status;
 	if (db_open(&db, app->settings.db, DB_SINGLE))
 		return EX_IOERR;
 	err = migrate(&db, "shared", coster_shared_schema);
@@ -400,35 +427,6 @@ find_command(const struct service *svc, int argc, char **argv, int *words)
 	return NULL;
 }
 
-/* What root wrote, the service could not read: a command run by root works as
- * the account that the database's folder belongs to. */
-static int
-become_owner(const char *db)
-{
-	struct arena a;
-	const struct passwd *owner;
-	const char *slash = strrchr(db, '/');
-	struct stat st;
-	int rc = 0;
-
-	if (geteuid() != 0)
-		return EX_OK;
-	arena_init(&a);
-	if (slash == NULL
-	    || stat(arena_strndup(&a, db, (size_t)(slash - db) + 1), &st) != 0)
-		st.st_uid = 0; /* the database will not open, and say why */
-	arena_release(&a);
-	if (st.st_uid == 0)
-		return EX_OK;
-	owner = getpwuid(st.st_uid);
-	rc = owner == NULL || initgroups(owner->pw_name, owner->pw_gid) != 0
-	    || setgid(owner->pw_gid) != 0 || setuid(owner->pw_uid) != 0;
-	if (rc != 0)
-		LOG(LOG_ERROR, "cannot become the owner of the database",
-		    LOG_TEXT("path", db));
-	return rc == 0 ? EX_OK : EX_NOPERM;
-}
-
 static int
 run_command(struct app *app, const struct command *cmd, int argc, char **argv)
 {
@@ -444,8 +442,7 @@ run_command(struct app *app, const struct command *cmd, int argc, char **argv)
 		return EX_SOFTWARE;
 	if (cmd->kind == COMMAND_ALONE)
 		return cmd->run(&ctx, argc, argv);
-	if ((status = become_owner(app->settings.db))
-	    || (status = open_database(app)))
+	if ((status = open_database(app)))
 		return status;
 	if (ctx_open(&ctx, app, DB_SINGLE))
 		return EX_IOERR;

@@ -1,5 +1,6 @@
 """Services that are down, hang or are slow, and a look at what that did."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -10,7 +11,7 @@ import threading
 import time
 import uuid
 
-from stack import BUILD, SERVICES, Stopped, eventually, is_listening
+from stack import BUILD, SERVICES, Stopped, eventually, is_listening, parse_mail
 
 OUTBOXES = ("user", "cart", "payment")
 ASAN = "asan" in BUILD.name
@@ -28,7 +29,7 @@ def run(stack, service, *arguments, expect=0):
 
 def rows(stack, service, sql, *values):
     path = stack.state / f"data/{service}/{service}.db"
-    with sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=20) as db:
+    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=20)) as db:
         return db.execute(sql, values).fetchall()
 
 
@@ -41,7 +42,8 @@ def put_messages(stack, service, messages, **columns):
     columns = {"method": "POST", "path": "/log", "receiver": "log", "due_at": 1, "created_at": 1,
         **columns}
     names = ", ".join(columns)
-    with sqlite3.connect(stack.state / f"data/{service}/{service}.db", timeout=20) as db:
+    path = stack.state / f"data/{service}/{service}.db"
+    with contextlib.closing(sqlite3.connect(path, timeout=20)) as db, db:
         db.executemany(f"INSERT INTO outbox (subject, body, key, waits, {names}) VALUES (?, ?, ?,"
             " EXISTS (SELECT 1 FROM outbox WHERE subject = ? AND dead_at IS NULL),"
             f" {', '.join('?' * len(columns))})",
@@ -62,6 +64,64 @@ def is_calm(stack):
 
 def calm(stack, seconds=60):
     eventually(lambda: is_calm(stack), seconds)
+
+
+def change(stack, service, sql, *values):
+    """Something that time would have done."""
+    path = stack.state / f"data/{service}/{service}.db"
+    with contextlib.closing(sqlite3.connect(path, timeout=20)) as db, db:
+        db.execute(sql, values)
+
+
+def end_leases(stack):
+    """What a dead instance was at need not wait until it surely is dead."""
+    for service in OUTBOXES:
+        change(stack, service, "UPDATE outbox SET due_at = 0 WHERE leased_until IS NOT NULL")
+    change(stack, "email", "UPDATE mail SET due_at = 0 WHERE status = 'queued'")
+
+
+# What an invoice of each status has come to in product.
+RESERVATIONS = {"open": "held", "paid": "committed", "refunded": "committed", "void": "released"}
+
+
+def check_books(stack, stocks):
+    """All doctors are content, and the services agree with each other. stocks: how many of
+    each product there were at first."""
+    for service in SERVICES:
+        run(stack, service, "doctor")
+    invoices = rows(stack, "payment", "SELECT id, status, reservation_id FROM invoice")
+    held = dict(rows(stack, "product", "SELECT id, status FROM reservation"))
+    for invoice, status, reservation in invoices:
+        if reservation is not None:
+            assert held.pop(reservation) == RESERVATIONS[status], (invoice, status)
+    assert set(held.values()) <= {"released"}, held    # no goods are kept for nobody
+    for product, stock in stocks.items():
+        sold = number(stack, "product", "SELECT coalesce(sum(l.quantity), 0) FROM"
+            " reservation_line l JOIN reservation r ON r.id = l.reservation_id"
+            " WHERE r.status = 'committed' AND l.product_id = ?", product)
+        assert rows(stack, "product", "SELECT stock FROM product WHERE id = ?", product) \
+            == [(stock - sold,)]
+    paid = sorted(id for id, status, _ in invoices if status in ("paid", "refunded"))
+    told = rows(stack, "stats", "SELECT json_extract(data, '$.invoice_id') FROM entry"
+        " WHERE action = 'invoice.paid'")
+    assert sorted(id for id, in told) == paid
+    assert number(stack, "payment", "SELECT count(*) FROM sandbox_charge"
+        " WHERE succeeded AND refund_of IS NULL") == number(stack, "payment",
+        "SELECT count(*) FROM attempt WHERE status = 'succeeded' AND gateway = 'sandbox'")
+    done = rows(stack, "cart", "SELECT invoice_id FROM checkout WHERE state = 'done'")
+    assert {id for id, in done} <= {id for id, _, _ in invoices}
+    check_mails(stack)
+
+
+def check_mails(stack):
+    """Each mail has been sent once, or if twice with the same Message-ID; none was lost."""
+    sent = dict(rows(stack, "email", "SELECT key, recipient FROM mail WHERE status = 'sent'"))
+    found = {}
+    for path in (stack.state / "mail").glob("new/*"):
+        mail = parse_mail(path)
+        found.setdefault(mail["Message-ID"], set()).add(str(mail["To"]))
+    assert len(found) == len(sent), (len(found), len(sent))
+    assert all(len(to) == 1 for to in found.values())
 
 
 def parent(pid):

@@ -633,6 +633,85 @@ test_loop__stops_when_all_is_answered(void **state)
 
 #define LOOP_TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
+/* systemd, as the loop sees it. */
+static int supervisor = -1;
+
+static int
+setup_supervised(void **state)
+{
+	struct sockaddr_un sun = { .sun_family = AF_UNIX };
+	struct timeval patience = { .tv_sec = 20 };
+	char pid[16];
+
+	snprintf(sun.sun_path, sizeof(sun.sun_path), "/tmp/coster-notify-%d",
+	    (int)getpid());
+	unlink(sun.sun_path);
+	supervisor = socket(AF_UNIX, SOCK_DGRAM, 0);
+	assert_int_equal(
+	    bind(supervisor, (struct sockaddr *)&sun, sizeof(sun)), 0);
+	setsockopt(
+	    supervisor, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+	snprintf(pid, sizeof(pid), "%d", (int)getpid());
+	setenv("NOTIFY_SOCKET", sun.sun_path, 1);
+	setenv("WATCHDOG_PID", pid, 1);
+	setenv("WATCHDOG_USEC", "100000", 1);
+	return setup(state);
+}
+
+static int
+teardown_supervised(void **state)
+{
+	int rc = teardown(state);
+
+	unlink(getenv("NOTIFY_SOCKET"));
+	unsetenv("NOTIFY_SOCKET");
+	unsetenv("WATCHDOG_PID");
+	unsetenv("WATCHDOG_USEC");
+	close(supervisor);
+	return rc;
+}
+
+/* Does a message come that begins so? Others before it are passed over. */
+static bool
+is_told(const char *what)
+{
+	char message[256];
+	ssize_t n;
+
+	while ((n = recv(supervisor, message, sizeof(message) - 1, 0)) > 0) {
+		message[n] = '\0';
+		if (strncmp(message, what, strlen(what)) == 0)
+			return true;
+	}
+	return false;
+}
+
+static void
+test_loop__systemd_hears_of_it_while_it_turns(void **state)
+{
+	struct timeval soon = { .tv_usec = 300000 }, patience = { .tv_sec = 20 };
+	char message[256];
+	int held;
+
+	(void)state;
+	assert_true(is_told("READY=1\nSTATUS=serving"));
+	assert_true(is_told("WATCHDOG=1\nSTATUS=serving; 0 requests"));
+	fault_hold_syncs();
+	held = begin("POST", "/write");
+	fault_wait_for_sync();
+	while (recv(supervisor, message, sizeof(message), MSG_DONTWAIT) > 0)
+		;
+	setsockopt(supervisor, SOL_SOCKET, SO_RCVTIMEO, &soon, sizeof(soon));
+	assert_false(is_told("WATCHDOG=1"));
+	setsockopt(
+	    supervisor, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+	fault_release_syncs();
+	assert_int_equal(finish(held), 204);
+	assert_true(is_told("WATCHDOG=1"));
+	stop();
+	assert_true(is_told("STOPPING=1"));
+}
+
 int
 main(void)
 {
@@ -655,6 +734,9 @@ main(void)
 		LOOP_TEST(test_loop__a_commit_that_fails_acknowledges_nothing),
 		LOOP_TEST(test_loop__a_disk_that_fills_under_load_loses_nothing),
 		LOOP_TEST(test_loop__stops_when_all_is_answered),
+		cmocka_unit_test_setup_teardown(
+		    test_loop__systemd_hears_of_it_while_it_turns,
+		    setup_supervised, teardown_supervised),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

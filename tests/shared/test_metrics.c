@@ -59,8 +59,7 @@ answered(struct t *t, const struct route *route, int status, int64_t us)
 static const char *
 page(struct t *t)
 {
-	struct reply_seen rep
-	    = call(t, "GET", "/_metrics", NULL, AS_INTERNAL);
+	struct reply_seen rep = call(t, "GET", "/_metrics", NULL, AS_INTERNAL);
 
 	assert_status(&rep, 200);
 	return rep.body;
@@ -89,8 +88,8 @@ test_metrics__are_for_the_internal_network_and_services(void **state)
 
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++)
 		for (size_t j = 0; j < ARRAY_LEN(paths); j++) {
-			struct reply_seen rep = call(
-			    *state, "GET", paths[j], NULL, cases[i].who);
+			struct reply_seen rep
+			    = call(*state, "GET", paths[j], NULL, cases[i].who);
 
 			assert_status(&rep, cases[i].status);
 		}
@@ -129,8 +128,9 @@ test_metrics__requests_are_counted_by_route_and_status(void **state)
 	assert_line(p, REQUESTS("-", "-", "404") "1");
 	assert_null(strstr(p, REQUESTS("POST", "/thing", "200")));
 	metrics_status(status, sizeof(status));
-	assert_string_equal(status, "serving; 5 requests since start, 1 of them "
-				    "failed, 0 in hand");
+	assert_string_equal(status,
+	    "serving; 5 requests since start, 1 of them "
+	    "failed, 0 in hand");
 }
 
 static void
@@ -158,10 +158,10 @@ test_metrics__the_outbox_is_measured(void **state)
 	const char *p;
 
 	assert_int_equal(db_begin(db), OK);
-	assert_int_equal(outbox_put(db,
-			     &(struct outbox_message) { .subject = "thing 1",
-				 .method = "POST",
-				 .path = "/log" }),
+	assert_int_equal(
+	    outbox_put(db,
+		&(struct outbox_message) {
+		    .subject = "thing 1", .method = "POST", .path = "/log" }),
 	    OK);
 	assert_int_equal(db_commit(db), OK);
 	advance(*state, 90 * CLOCK_SECOND);
@@ -174,8 +174,8 @@ test_metrics__the_outbox_is_measured(void **state)
 static void
 test_metrics__both_formats(void **state)
 {
-	struct call c = { .method = "GET", .path = "/_metrics",
-		.who = AS_INTERNAL };
+	struct call c
+	    = { .method = "GET", .path = "/_metrics", .who = AS_INTERNAL };
 	struct reply_seen rep = call_with(*state, &c);
 
 	assert_non_null(strstr(rep.fields, "text/plain; version=0.0.4"));
