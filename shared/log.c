@@ -1,6 +1,9 @@
 #include "shared/log.h"
 
 #include <stdbool.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <systemd/sd-journal.h>
 #include <unistd.h>
 
 #include "shared/clock.h"
@@ -8,6 +11,8 @@
 #define LINE_MAX 2048
 #define VALUE_MAX 500 /* bytes */
 #define HELD_MAX 8192
+#define JOURNAL_FIELDS_MAX 16
+#define JOURNAL_FIELD_SIZE 256
 
 static const char *const level_names[] = {
 	[LOG_DEBUG] = "debug",
@@ -19,6 +24,7 @@ static const char *const level_names[] = {
 
 static const char *log_service = "-", *log_instance = "-";
 static enum log_level log_least = LOG_INFO;
+static bool log_to_journal;
 
 static _Thread_local bool holding;
 static _Thread_local struct {
@@ -31,12 +37,27 @@ struct line {
 	size_t len;
 };
 
+/* JOURNAL_STREAM is handed on to children; only what it names counts
+ * (systemd.exec(5)). */
+static bool
+stderr_is_journal(void)
+{
+	const char *stream = getenv("JOURNAL_STREAM");
+	unsigned long long dev, ino;
+	struct stat st;
+
+	return stream != NULL && sscanf(stream, "%llu:%llu", &dev, &ino) == 2
+	    && fstat(STDERR_FILENO, &st) == 0 && st.st_dev == dev
+	    && st.st_ino == ino;
+}
+
 void
 log_init(const char *service, const char *instance, enum log_level least)
 {
 	log_service = service;
 	log_instance = instance;
 	log_least = least;
+	log_to_journal = stderr_is_journal();
 }
 
 static void
@@ -120,10 +141,45 @@ write_all(const char *p, size_t n)
 	}
 }
 
+/* Where the journal takes our standard error, an audit event goes there as
+ * fields that journalctl can match: COSTER_EVENT, COSTER_USER and so on. */
+static bool
+send_to_journal(const char *event, const struct log_pair *p,
+    const struct line *whole)
+{
+	char text[JOURNAL_FIELDS_MAX][JOURNAL_FIELD_SIZE];
+	struct iovec fields[JOURNAL_FIELDS_MAX + 1];
+	char message[LINE_MAX + 16];
+	int n = 0;
+
+	snprintf(text[n++], JOURNAL_FIELD_SIZE, "PRIORITY=5"); /* notice */
+	snprintf(text[n++], JOURNAL_FIELD_SIZE, "SYSLOG_IDENTIFIER=coster-%s",
+	    log_service);
+	snprintf(text[n++], JOURNAL_FIELD_SIZE, "COSTER_EVENT=%s", event);
+	for (; p->key != NULL && n < JOURNAL_FIELDS_MAX; p++, n++) {
+		if (p->text != NULL)
+			snprintf(text[n], JOURNAL_FIELD_SIZE, "COSTER_%s=%s",
+			    p->key, p->text);
+		else
+			snprintf(text[n], JOURNAL_FIELD_SIZE, "COSTER_%s=%lld",
+			    p->key, (long long)p->number);
+		for (char *c = text[n]; *c != '='; c++)
+			if (*c >= 'a' && *c <= 'z')
+				*c -= 'a' - 'A';
+	}
+	for (int i = 0; i < n; i++)
+		fields[i] = (struct iovec) { text[i], strlen(text[i]) };
+	snprintf(message, sizeof(message), "MESSAGE=%.*s", (int)whole->len,
+	    whole->text);
+	fields[n++] = (struct iovec) { message, strlen(message) };
+	return sd_journal_sendv(fields, n) == 0;
+}
+
 void
 log_write(enum log_level level, const char *event, const struct log_pair *p)
 {
 	struct line l = { .len = 0 };
+	const struct log_pair *pairs = p;
 	char text[CLOCK_TEXT_SIZE];
 
 	if (level < log_least)
@@ -140,6 +196,9 @@ log_write(enum log_level level, const char *event, const struct log_pair *p)
 		snprintf(digits, sizeof(digits), "%lld", (long long)p->number);
 		put_pair(&l, p->key, p->text != NULL ? p->text : digits);
 	}
+	if (level == LOG_AUDIT && log_to_journal
+	    && send_to_journal(event, pairs, &l))
+		return;
 	l.text[l.len++] = '\n';
 	if (held.len + l.len > sizeof(held.text))
 		log_flush();

@@ -1,6 +1,7 @@
 /*
  * The log: one line an event on standard error, in logfmt, which journald
- * takes from there. Values are quoted where they need it, so a line can be
+ * takes from there; it gets audit events as fields too (COSTER_EVENT,
+ * COSTER_USER, …). Values are quoted where they need it, so a line can be
  * neither broken nor forged by what it reports. No password, token or mail
  * body is ever given to it.
  *

@@ -433,6 +433,12 @@ run_command(struct app *app, const struct command *cmd, int argc, char **argv)
 	struct ctx ctx = { .app = app };
 	int status;
 
+	if (argc == 1 && strcmp(argv[0], "--help") == 0) {
+		printf("usage: coster-%s %s %s\n\n%s.\n\nMore in coster-%s(8).\n",
+		    app->service->name, cmd->name, cmd->arguments, cmd->help,
+		    app->service->name);
+		return EX_OK;
+	}
 	if (argc != count_words(cmd->arguments)) {
 		fprintf(stderr, "usage: coster-%s %s %s\n", app->service->name,
 		    cmd->name, cmd->arguments);

@@ -148,9 +148,15 @@ def test_purchase(who, mails):
     paid = ask("POST", f"/invoices/{invoice['id']}/pay", {"method": "sandbox", "token": "tok_ok"},
         who["token"], 200).json
     assert (paid["status"], paid["total"]) == ("paid", 900)
-    eventually(lambda: len([m for m in mails() if ANN[0] in m["To"]]) == 2)    # welcome, receipt
+    eventually(lambda: len([m for m in mails() if ANN[0] in m["To"]]) == 3)    # welcome, confirm, receipt
     eventually(lambda: ask("GET", f"/product/{who['product']}").json["stock"] == 998)
     who["item"] = ask("POST", cart, {"product_id": who["product"]}, who["token"], 201).json["id"]
+
+
+def test_audit_events_are_fields_in_the_journal(who):
+    match = f"SYSLOG_IDENTIFIER=coster-user COSTER_EVENT='signed in' COSTER_USER={who['user']}"
+    lines = eventually(lambda: sh(f"journalctl -o cat -p notice {match}").splitlines())
+    assert all("level=audit" in line and ANN[1] not in line for line in lines)
 
 
 # ---- what each is kept from --------------------------------------------------
