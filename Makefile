@@ -5,7 +5,7 @@ SERVICES := user email product cart payment stats
 
 # Every source there is. A service is the files of its folder and the library.
 SHARED   := arena auth breaker buf client clock config crash db doctor fcgi \
-            field file handle idempotency jobs json log loop metrics migrate \
+            field file handle idempotency jobs journal json log loop metrics migrate \
             outbox outbox_admin page pool problem reply req route service text \
             token
 user     := service account former proof session refresh grant throttle export notice \
@@ -142,6 +142,16 @@ $(BUILD)/tests/shared/test_client: $(BUILD)/tests/shared/test_client.o $(LIBRARY
 	@echo '  LD  $@'
 	$(Q)$(CC) $(LINK) -o $@ $^ $(PKG_LIBS) -lcmocka
 
+# Power cuts; and what makes the programs' disk and memory fail (LD_PRELOAD).
+$(BUILD)/tests/storage/test_power: $(BUILD)/tests/storage/test_power.o $(BUILD)/tests/storage/record.o $(LIBRARY)
+	@echo '  LD  $@'
+	$(Q)$(CC) $(LINK) -o $@ $^ $(PKG_LIBS) -lcmocka
+
+$(BUILD)/tests/storage/shim.so: tests/storage/shim.c
+	@mkdir -p $(@D)
+	@echo '  CC  $@'
+	$(Q)$(CC) -std=gnu11 -D_GNU_SOURCE -O2 $(filter-out -Wmissing-prototypes,$(WARNINGS)) -shared -fPIC -o $@ $<
+
 # Before the library: the loopback plays the other services, in place of its
 # client.
 $(SUPPORT): $(BUILD)/tests/loopback.o $(BUILD)/tests/fcgi_client.o $(BUILD)/tests/faults.o
@@ -167,6 +177,8 @@ check-headers:
 	  $(CC) $(filter-out -MMD -MP,$(ALL_CFLAGS)) -fsyntax-only -x c $$h || exit 1; done
 
 units: $(UNITS)
+
+faults: $(BUILD)/tests/storage/test_power $(BUILD)/tests/storage/shim.so
 
 list-units:
 	@echo $(UNITS)

@@ -1,12 +1,10 @@
 #include "shared/log.h"
 
 #include <stdbool.h>
-#include <sys/stat.h>
-#include <sys/uio.h>
-#include <systemd/sd-journal.h>
 #include <unistd.h>
 
 #include "shared/clock.h"
+#include "shared/journal.h"
 
 #define LINE_MAX 2048
 #define VALUE_MAX 500 /* bytes */
@@ -37,27 +35,13 @@ struct line {
 	size_t len;
 };
 
-/* JOURNAL_STREAM is handed on to children; only what it names counts
- * (systemd.exec(5)). */
-static bool
-stderr_is_journal(void)
-{
-	const char *stream = getenv("JOURNAL_STREAM");
-	unsigned long long dev, ino;
-	struct stat st;
-
-	return stream != NULL && sscanf(stream, "%llu:%llu", &dev, &ino) == 2
-	    && fstat(STDERR_FILENO, &st) == 0 && st.st_dev == dev
-	    && st.st_ino == ino;
-}
-
 void
 log_init(const char *service, const char *instance, enum log_level least)
 {
 	log_service = service;
 	log_instance = instance;
 	log_least = least;
-	log_to_journal = stderr_is_journal();
+	log_to_journal = journal_reads_stderr();
 }
 
 static void
@@ -172,7 +156,7 @@ send_to_journal(const char *event, const struct log_pair *p,
 	snprintf(message, sizeof(message), "MESSAGE=%.*s", (int)whole->len,
 	    whole->text);
 	fields[n++] = (struct iovec) { message, strlen(message) };
-	return sd_journal_sendv(fields, n) == 0;
+	return journal_send(fields, n);
 }
 
 void

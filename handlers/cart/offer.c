@@ -159,6 +159,18 @@ keep_all(struct req *r, const struct inquiry *in)
 	return any ? cart_touch(r->db, r->uid) : OK;
 }
 
+/* A cart can be read although nothing can be written. */
+static void
+keep_if_possible(struct req *r, const struct inquiry *in)
+{
+	if (db_begin(r->db))
+		return;
+	if (keep_all(r, in))
+		db_rollback(r->db);
+	else
+		(void)!db_commit(r->db);
+}
+
 static enum err
 list_products(struct req *r, struct inquiry *in)
 {
@@ -187,7 +199,6 @@ offer_refresh(struct req *r)
 		return err;
 	if (in.count == 0 || ask(r, &in, GLANCE_MS))
 		return OK;
-	if ((err = db_begin(r->db)) || (err = keep_all(r, &in)))
-		return err;
-	return db_commit(r->db);
+	keep_if_possible(r, &in);
+	return OK;
 }

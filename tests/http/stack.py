@@ -34,8 +34,10 @@ def free_port():
 class Stack:
     running = []
 
-    def __init__(self, **settings):
+    def __init__(self, prepare=lambda state: None, **settings):
+        """prepare: what to do with the folder before anything starts in it."""
         self.state = pathlib.Path(tempfile.mkdtemp(prefix="coster-test."))
+        prepare(self.state)
         self.run = self.state / "run"
         self.https_port, self.http_port = free_port(), free_port()
         self.secrets = set()    # what was sent or received and must be in no log

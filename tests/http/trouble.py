@@ -63,7 +63,21 @@ def is_calm(stack):
 
 
 def calm(stack, seconds=60):
-    eventually(lambda: is_calm(stack), seconds)
+    try:
+        eventually(lambda: is_calm(stack), seconds)
+    except AssertionError:
+        raise AssertionError(unrest(stack)) from None
+
+
+def unrest(stack):
+    """What goes on yet."""
+    return {s: rows(stack, s, sql) for s, sql in {
+        **{s: "SELECT * FROM outbox WHERE dead_at IS NULL LIMIT 5" for s in ("user", "cart")},
+        "email": "SELECT * FROM mail WHERE status = 'queued' LIMIT 5",
+        "cart": "SELECT * FROM checkout WHERE state NOT IN ('done', 'undone') LIMIT 5",
+        "payment": "SELECT 'attempt', id, status, due_at FROM attempt WHERE ended_at IS NULL"
+            " UNION ALL SELECT 'refund', id, status, due_at FROM refund WHERE ended_at IS NULL",
+        }.items()}
 
 
 def change(stack, service, sql, *values):
@@ -78,6 +92,8 @@ def end_leases(stack):
     for service in OUTBOXES:
         change(stack, service, "UPDATE outbox SET due_at = 0 WHERE leased_until IS NOT NULL")
     change(stack, "email", "UPDATE mail SET due_at = 0 WHERE status = 'queued'")
+    for table in ("attempt", "refund"):
+        change(stack, "payment", f"UPDATE {table} SET due_at = 0 WHERE ended_at IS NULL")
 
 
 # What an invoice of each status has come to in product.
