@@ -4,7 +4,7 @@ VERSION  := 0.1.0
 SERVICES := user email product cart payment stats
 
 # Every source there is. A service is the files of its folder and the library.
-SHARED   := arena auth breaker buf client clock config crash db doctor fcgi \
+SHARED   := arena auth breaker buf client clock config contract crash db doctor fcgi \
             field file handle idempotency jobs journal json log loop metrics migrate \
             outbox outbox_admin page pool problem reply req route service text \
             token
@@ -57,7 +57,8 @@ CC       := gcc
 CFLAGS   ?= -O2 -g
 WARNINGS := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes \
             -Wmissing-prototypes -Wvla -Wformat=2 -Wpointer-arith \
-            -Wwrite-strings -Wundef -Wimplicit-fallthrough
+            -Wwrite-strings -Wundef -Wimplicit-fallthrough \
+            -Wno-missing-field-initializers
 HARDEN   := -fstack-protector-strong -fPIE -D_FORTIFY_SOURCE=2
 LINK     := -pie -Wl,-z,relro,-z,now -Wl,--as-needed -pthread
 ifeq ($(KIND),asan)

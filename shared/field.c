@@ -6,8 +6,6 @@
 #include "shared/clock.h"
 #include "shared/text.h"
 
-#define TEXT_MAX_DEFAULT 200
-#define LIST_MAX_DEFAULT 100
 #define FIELDS_MAX 64 /* bits of what is given */
 #define NAME_SHOWN 100
 
@@ -127,10 +125,25 @@ fault_range(const struct slot *s, int64_t min, int64_t max, const char *unit)
 		"must be from %" PRId64 " to %" PRId64 "%s", min, max, unit));
 }
 
+int64_t
+field_max(const struct field *field)
+{
+	if (field->max != 0)
+		return field->max;
+	switch (field->type) {
+	case FIELD_TEXT:
+		return 200;
+	case FIELD_LIST:
+		return 100;
+	default:
+		return INT_MAX_EXACT;
+	}
+}
+
 static void
 store_int(const struct slot *s, int64_t v)
 {
-	int64_t max = s->field->max != 0 ? s->field->max : INT_MAX_EXACT;
+	int64_t max = field_max(s->field);
 
 	if (v < s->field->min || v > max)
 		fault_range(s, s->field->min, max, "");
@@ -168,8 +181,7 @@ static void
 store_text(const struct slot *s, const char *text, size_t len)
 {
 	const struct field *d = s->field;
-	int64_t max = d->max != 0 ? d->max : TEXT_MAX_DEFAULT;
-	int64_t n = text_length(text, len);
+	int64_t max = field_max(d), n = text_length(text, len);
 
 	if (d->choices != NULL && !is_choice(d->choices, text))
 		fault(s, join_choices(s->f->arena, d->choices));
@@ -204,7 +216,7 @@ store_list(const struct slot *s, struct json_object *v)
 	const struct field *d = s->field;
 	struct field_list *list = s->to;
 	size_t n = json_object_array_length(v);
-	int64_t max = d->max != 0 ? d->max : LIST_MAX_DEFAULT;
+	int64_t max = field_max(d);
 
 	if ((int64_t)n < d->min || (int64_t)n > max) {
 		fault_range(s, d->min, max, " items long");
@@ -219,8 +231,8 @@ store_list(const struct slot *s, struct json_object *v)
 			memcpy(item, d->item_default, d->item_size);
 		read_object(s->f,
 		    arena_printf(s->f->arena, "%s/%zu", s->pointer, i),
-		    json_object_array_get_idx(v, i), d->items, d->item_count,
-		    item);
+		    json_object_array_get_idx(v, i), d->items->list,
+		    d->items->count, item);
 	}
 }
 

@@ -8,11 +8,10 @@
  *
  *     struct item { int64_t product_id, quantity; const char *note; };
  *
- *     static const struct field item_fields[] = {
+ *     static const struct field_table item_fields = FIELDS(
  *         FIELD(struct item, product_id, .flags = FIELD_REQUIRED, .min = 1),
  *         FIELD(struct item, quantity, .min = 1, .max = 999),
- *         FIELD(struct item, note, .flags = FIELD_NULLABLE, .max = 100),
- *     };
+ *         FIELD(struct item, note, .flags = FIELD_NULLABLE, .max = 100));
  */
 #ifndef COSTER_FIELD_H
 #define COSTER_FIELD_H
@@ -58,10 +57,21 @@ struct field {
 	 * is 2^53 - 1, 200 characters, or 100 items. */
 	int64_t min, max;
 	const char *const *choices; /* the texts allowed, up to a NULL */
-	const struct field *items;  /* of a list */
-	size_t item_count, item_size;
+	const struct field_table *items; /* of a list */
+	size_t item_size;
 	const void *item_default; /* what an item is before; NULL: all zero */
 };
+
+/* All that one body or query may have. */
+struct field_table {
+	const struct field *list;
+	size_t count;
+};
+#define FIELDS(...)                                                            \
+	{                                                                      \
+		(const struct field[]) { __VA_ARGS__ },                        \
+		    ARRAY_LEN(((const struct field[]) { __VA_ARGS__ }))        \
+	}
 
 struct field_list {
 	void *items; /* arena */
@@ -83,7 +93,7 @@ struct field_list {
 	}
 /* How a FIELD_LIST says what its items are. */
 #define FIELD_ITEMS(S, table)                                                  \
-	.items = (table), .item_count = ARRAY_LEN(table), .item_size = sizeof(S)
+	.items = &(table), .item_size = sizeof(S)
 
 struct fault {
 	struct fault *next;
@@ -101,6 +111,9 @@ struct faults {
 
 void faults_init(struct faults *f, struct arena *a);
 void faults_add(struct faults *f, const char *pointer, const char *detail);
+
+/* The bound that counts: max, or the usual one. */
+int64_t field_max(const struct field *field);
 
 /* Each adds what it finds wrong to the faults. Texts and trees are borrowed
  * from the body, or live in the faults' arena. */

@@ -74,6 +74,9 @@ run_endpoint(struct req *r)
 	const struct service *svc = r->ctx->app->service;
 	enum err err = svc->check_caller != NULL ? svc->check_caller(r) : OK;
 
+	/* The other routes read theirs. */
+	if (err == OK && r->route->query == NULL)
+		err = req_query(r, NULL);
 	return err ? err : r->route->fn(r);
 }
 

@@ -2,10 +2,11 @@
  * Lists, a page at a time, by keyset: a cursor says behind which row the next
  * page starts, so page 10,000 costs what page 1 costs.
  *
- *     static const struct field query[] = { PAGE_FIELDS(struct in, page), … };
+ *     static const struct field_table query = FIELDS(
+ *         PAGE_FIELDS(struct in, page), …);
  *
  *     struct in in = { .page = PAGE_INIT };
- *     if ((err = REQ_QUERY(r, query, &in)) || (err = page_start(r, &in.page)))
+ *     if ((err = req_query(r, &in)) || (err = page_start(r, &in.page)))
  *         return err;
  *     q = db_query(…, DB_INT(in.page.after_id), …, DB_INT(in.page.limit + 1));
  *     b = page_open(r);

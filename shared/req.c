@@ -111,21 +111,31 @@ req_json(struct req *r, struct json_object **root)
 }
 
 enum err
-req_body(struct req *r, const struct field *table, size_t count, void *into)
+req_body(struct req *r, void *into)
 {
+	const struct field_table *t = r->route->body;
 	struct json_object *root;
 	enum err err;
 
+	if ((r->route->flags & ROUTE_MAYBE_BODY) && r->body_len == 0
+	    && !r->body_too_large)
+		return OK;
 	if ((err = req_json(r, &root)))
 		return err;
-	field_read_object(&r->faults, root, table, count, into);
+	field_read_object(&r->faults, root, t->list, t->count, into);
 	return r->faults.count > 0 ? ERR_INVALID : OK;
 }
 
 enum err
-req_query(struct req *r, const struct field *table, size_t count, void *into)
+req_query(struct req *r, void *into)
 {
-	field_read_query(&r->faults, r->param[PARAM_QUERY], table, count, into);
+	static const struct field_table none;
+	const struct field_table *t = r->route->query;
+
+	if (t == NULL)
+		t = &none;
+	field_read_query(
+	    &r->faults, r->param[PARAM_QUERY], t->list, t->count, into);
 	return r->faults.count > 0 ? ERR_INVALID : OK;
 }
 

@@ -99,16 +99,10 @@ MUST_USE enum err req_fault(
  * ERR_MALFORMED. */
 MUST_USE enum err req_json(struct req *r, struct json_object **root);
 
-/* The body, or the query, read against a table of fields into a struct;
- * ERR_INVALID when there are faults. */
-#define REQ_BODY(r, table, into)                                               \
-	req_body((r), (table), ARRAY_LEN(table), (into))
-#define REQ_QUERY(r, table, into)                                              \
-	req_query((r), (table), ARRAY_LEN(table), (into))
-MUST_USE enum err req_body(
-    struct req *r, const struct field *table, size_t count, void *into);
-MUST_USE enum err req_query(
-    struct req *r, const struct field *table, size_t count, void *into);
+/* The body, or the query, read against the route's table of fields into the
+ * struct that the table is of; ERR_INVALID when there are faults. */
+MUST_USE enum err req_body(struct req *r, void *into);
+MUST_USE enum err req_query(struct req *r, void *into);
 
 /* ERR_PRECONDITION when If-Match is there and does not name this version. */
 MUST_USE enum err req_if_match(struct req *r, int64_t version);

@@ -14,6 +14,7 @@
 
 #include "shared/arena.h"
 #include "shared/err.h"
+#include "shared/field.h"
 
 struct req;
 typedef enum err handler_fn(struct req *r);
@@ -32,12 +33,17 @@ enum route_flags {
 	/* How it runs. */
 	ROUTE_SLOW = 1 << 8, /* hashes, calls or streams: on a worker thread */
 	ROUTE_SECRET = 1 << 9, /* its reply holds a secret: it is not stored */
+	ROUTE_MAYBE_BODY = 1 << 10, /* all of its body may be left out */
 };
 
 struct route {
 	const char *method, *pattern;
 	handler_fn *fn;
 	unsigned flags;
+	/* What may be in it, which req_body() and req_query() read; NULL: a
+	 * body is not looked at, a query has no parameter that is known. */
+	const struct field_table *body, *query;
+	const struct field *batch; /* the body may also be such an array */
 };
 
 struct route_table {

@@ -10,6 +10,7 @@
 #include <sysexits.h>
 #include <unistd.h>
 
+#include "shared/contract.h"
 #include "shared/crash.h"
 #include "shared/doctor.h"
 #include "shared/embed.h"
@@ -234,44 +235,9 @@ backup(struct ctx *ctx, int argc, char **argv)
 	return db_backup(&ctx->db, argv[0]) ? EX_IOERR : EX_OK;
 }
 
-/* One line a route: method, path, who may call it, how it runs. */
-static int
-print_routes(struct ctx *ctx, int argc, char **argv)
-{
-	static const struct {
-		unsigned flag;
-		const char *name;
-	} flags[] = {
-		{ ROUTE_ANYONE, "anyone" },
-		{ ROUTE_SELF, "self" },
-		{ ROUTE_USER, "user" },
-		{ ROUTE_ADMIN, "admin" },
-		{ ROUTE_SERVICE, "service" },
-		{ ROUTE_INTERNAL, "internal" },
-		{ ROUTE_SLOW, "slow" },
-		{ ROUTE_SECRET, "secret" },
-	};
-	const struct service *svc = ctx->app->service;
-
-	(void)argc, (void)argv;
-	for (size_t t = 0; t < svc->route_count; t++)
-		for (size_t i = 0; i < svc->routes[t]->count; i++) {
-			const struct route *route = &svc->routes[t]->list[i];
-
-			printf("%s %s", route->method, route->pattern);
-			for (size_t f = 0; f < ARRAY_LEN(flags); f++)
-				if (route->flags & flags[f].flag)
-					printf(" %s", flags[f].name);
-			printf("\n");
-		}
-	return EX_OK;
-}
-
 static const struct command common_commands[] = {
 	{ "backup", "FILE", "copy the live database to FILE", backup,
 	    COMMAND_WITH_DATABASE },
-	{ "routes", "", "list what it answers, and to whom", print_routes,
-	    COMMAND_ALONE },
 };
 
 static bool
@@ -291,6 +257,7 @@ command_at(const struct service *svc, size_t i)
 		COMMANDS(common_commands),
 		has_outbox(svc) ? outbox_commands
 				: (struct command_table) { NULL, 0 },
+		contract_commands,
 		doctor_commands,
 		crash_commands,
 		{ svc->commands, svc->command_count },

@@ -12,19 +12,20 @@
 
 static handler_fn post_item, get_cart, delete_cart, get_item, change_item,
     delete_item;
+static const struct field_table add_fields, change_fields;
 
 static const struct route routes[] = {
 	{ "POST", "/user/{uid}/cart", post_item,
-	    ROUTE_SELF | ROUTE_ADMIN | ROUTE_SLOW },
+	    ROUTE_SELF | ROUTE_ADMIN | ROUTE_SLOW, .body = &add_fields },
 	{ "GET", "/user/{uid}/cart", get_cart,
 	    ROUTE_SELF | ROUTE_ADMIN | ROUTE_SERVICE },
 	{ "DELETE", "/user/{uid}/cart", delete_cart,
 	    ROUTE_SELF | ROUTE_ADMIN | ROUTE_SERVICE },
 	{ "GET", "/user/{uid}/cart/{id}", get_item, ROUTE_SELF | ROUTE_ADMIN },
 	{ "PUT", "/user/{uid}/cart/{id}", change_item,
-	    ROUTE_SELF | ROUTE_ADMIN },
+	    ROUTE_SELF | ROUTE_ADMIN, .body = &change_fields },
 	{ "PATCH", "/user/{uid}/cart/{id}", change_item,
-	    ROUTE_SELF | ROUTE_ADMIN },
+	    ROUTE_SELF | ROUTE_ADMIN, .body = &change_fields },
 	{ "DELETE", "/user/{uid}/cart/{id}", delete_item,
 	    ROUTE_SELF | ROUTE_ADMIN },
 };
@@ -97,11 +98,10 @@ struct wanted {
 #define QUANTITY_FIELD                                                         \
 	FIELD(struct wanted, quantity, .min = 1, .max = QUANTITY_MAX)
 
-static const struct field add_fields[] = {
+static const struct field_table add_fields = FIELDS(
 	FIELD(struct wanted, product_id, .flags = FIELD_REQUIRED, .min = 1),
-	QUANTITY_FIELD,
-};
-static const struct field change_fields[] = { QUANTITY_FIELD };
+	QUANTITY_FIELD);
+static const struct field_table change_fields = FIELDS(QUANTITY_FIELD);
 
 enum err
 cart_load(struct db *db, int64_t uid, struct cart *cart)
@@ -294,7 +294,7 @@ post_item(struct req *r)
 	int status;
 	enum err err;
 
-	if ((err = REQ_BODY(r, add_fields, &wanted)))
+	if ((err = req_body(r, &wanted)))
 		return err;
 	err = offer_ask(r, wanted.product_id, &offer);
 	if (err == ERR_NOT_FOUND)
@@ -399,8 +399,7 @@ change_item(struct req *r)
 	struct wanted wanted;
 	enum err err;
 
-	if ((err = load_item(r, &wanted))
-	    || (err = REQ_BODY(r, change_fields, &wanted)))
+	if ((err = load_item(r, &wanted)) || (err = req_body(r, &wanted)))
 		return err;
 	err = db_exec(r->db, &item_update,
 	    DB_ARGS(DB_INT(r->uid), DB_INT(r->id), DB_INT(wanted.quantity)));

@@ -28,10 +28,12 @@
 #define KEEP CLOCK_DAY
 
 static handler_fn post_checkout;
+static const struct field_table no_fields; /* {} */
 
 static const struct route routes[] = {
 	{ "POST", "/user/{uid}/cart/checkout", post_checkout,
-	    ROUTE_SELF | ROUTE_ADMIN | ROUTE_SLOW },
+	    ROUTE_SELF | ROUTE_ADMIN | ROUTE_SLOW | ROUTE_MAYBE_BODY,
+	    .body = &no_fields },
 };
 const struct route_table checkout_routes = ROUTES(routes);
 
@@ -364,13 +366,10 @@ reply_invoice(struct req *r, const struct checkout *c)
 static enum err
 post_checkout(struct req *r)
 {
-	bool has_body = r->body_len > 0 || r->body_too_large;
 	struct checkout c;
 	enum err err;
 
-	if (has_body && (err = req_body(r, NULL, 0, NULL)))
-		return err;
-	if ((err = begin(r, &c)))
+	if ((err = req_body(r, NULL)) || (err = begin(r, &c)))
 		return err;
 	CRASH_POINT("after-freeze");
 	if ((err = run(r->ctx, &c))) {

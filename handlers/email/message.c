@@ -14,13 +14,16 @@
 #define PRUNE_EVERY CLOCK_HOUR
 
 static handler_fn post_message, get_message, get_messages, erase_messages;
+static const struct field_table message_fields, query_fields, erasure_fields;
 
 static const struct route routes[] = {
 	{ "POST", "/send_email", post_message,
-	    ROUTE_SERVICE | ROUTE_ADMIN | ROUTE_SLOW },
+	    ROUTE_SERVICE | ROUTE_ADMIN | ROUTE_SLOW, .body = &message_fields },
 	{ "GET", "/send_email/{id}", get_message, ROUTE_SERVICE | ROUTE_ADMIN },
-	{ "GET", "/send_email", get_messages, ROUTE_SERVICE | ROUTE_ADMIN },
-	{ "DELETE", "/send_email", erase_messages, ROUTE_SERVICE },
+	{ "GET", "/send_email", get_messages, ROUTE_SERVICE | ROUTE_ADMIN,
+	    .query = &query_fields },
+	{ "DELETE", "/send_email", erase_messages, ROUTE_SERVICE,
+	    .query = &erasure_fields },
 };
 const struct route_table message_routes = ROUTES(routes);
 
@@ -69,7 +72,7 @@ struct message {
 	bool checked;
 };
 
-static const struct field message_fields[] = {
+static const struct field_table message_fields = FIELDS(
 	FIELD(struct message, to, .format = FORMAT_EMAIL, .max = 254),
 	FIELD(struct message, user_id, .min = 1),
 	FIELD(struct message, subject, .min = 1),
@@ -78,8 +81,7 @@ static const struct field message_fields[] = {
 	FIELD(struct message, html, .format = FORMAT_PARAGRAPHS, .min = 1,
 	    .max = 200000),
 	FIELD(struct message, template, .format = FORMAT_NAME),
-	FIELD(struct message, vars),
-};
+	FIELD(struct message, vars));
 
 static const char *const statuses[] = { "queued", "sent", "failed", NULL };
 
@@ -88,20 +90,18 @@ struct query {
 	const char *status, *to;
 };
 
-static const struct field query_fields[] = {
+static const struct field_table query_fields = FIELDS(
 	PAGE_FIELDS(struct query, page),
 	FIELD(struct query, status, .choices = statuses),
-	FIELD(struct query, to, .format = FORMAT_EMAIL, .max = 254),
-};
+	FIELD(struct query, to, .format = FORMAT_EMAIL, .max = 254));
 
 struct erasure {
 	const char *to;
 };
 
-static const struct field erasure_fields[] = {
+static const struct field_table erasure_fields = FIELDS(
 	FIELD(struct erasure, to, .flags = FIELD_REQUIRED,
-	    .format = FORMAT_EMAIL, .max = 254),
-};
+	    .format = FORMAT_EMAIL, .max = 254));
 
 /* In the order of MESSAGE_COLUMNS. */
 enum column {
@@ -187,8 +187,8 @@ read_message(struct req *r, struct message *m)
 	struct rendered text;
 	enum err err;
 
-	if ((err = REQ_BODY(r, message_fields, m))
-	    || (err = check_members(r, m)) || m->template == NULL)
+	if ((err = req_body(r, m)) || (err = check_members(r, m))
+	    || m->template == NULL)
 		return err;
 	if ((err = template_render(&r->faults, m->template, m->vars, &text)))
 		return err;
@@ -262,8 +262,7 @@ get_messages(struct req *r)
 	struct buf *b;
 	enum err err;
 
-	if ((err = REQ_QUERY(r, query_fields, &in))
-	    || (err = page_start(r, &in.page)))
+	if ((err = req_query(r, &in)) || (err = page_start(r, &in.page)))
 		return err;
 	source = in.to != NULL ? TO : in.status != NULL ? OF_STATUS : ALL;
 	q = db_query(r->db, &lists[source],
@@ -286,7 +285,7 @@ erase_messages(struct req *r)
 	struct erasure in = { 0 };
 	enum err err;
 
-	if ((err = REQ_QUERY(r, erasure_fields, &in))
+	if ((err = req_query(r, &in))
 	    || (err = db_exec(r->db, &message_erase, DB_ARGS(DB_TEXT(in.to)))))
 		return err;
 	return reply_empty(r, 204);

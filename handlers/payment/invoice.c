@@ -11,10 +11,13 @@
 #define LINES_MAX 200
 
 static handler_fn post_invoice, get_invoices, get_invoice;
+static const struct field_table order_fields, query_fields;
 
 static const struct route routes[] = {
-	{ "POST", "/invoices", post_invoice, ROUTE_SERVICE | ROUTE_ADMIN },
-	{ "GET", "/invoices", get_invoices, ROUTE_USER | ROUTE_SERVICE },
+	{ "POST", "/invoices", post_invoice, ROUTE_SERVICE | ROUTE_ADMIN,
+	    .body = &order_fields },
+	{ "GET", "/invoices", get_invoices, ROUTE_USER | ROUTE_SERVICE,
+	    .query = &query_fields },
 	{ "GET", "/invoices/{id}", get_invoice, ROUTE_USER | ROUTE_SERVICE },
 };
 const struct route_table invoice_routes = ROUTES(routes);
@@ -85,13 +88,12 @@ struct line {
 	const char *description;
 };
 
-static const struct field line_fields[] = {
+static const struct field_table line_fields = FIELDS(
 	FIELD(struct line, product_id, .flags = FIELD_REQUIRED, .min = 1),
 	FIELD(struct line, description, .flags = FIELD_REQUIRED, .min = 1),
 	FIELD(struct line, quantity, .flags = FIELD_REQUIRED, .min = 1,
 	    .max = 1000000),
-	FIELD(struct line, price, .flags = FIELD_REQUIRED),
-};
+	FIELD(struct line, price, .flags = FIELD_REQUIRED));
 
 struct order {
 	int64_t user_id, reservation_id;
@@ -99,14 +101,13 @@ struct order {
 	struct field_list lines;
 };
 
-static const struct field order_fields[] = {
+static const struct field_table order_fields = FIELDS(
 	FIELD(struct order, user_id, .flags = FIELD_REQUIRED, .min = 1),
 	FIELD(struct order, reservation_id, .flags = FIELD_NULLABLE, .min = 1),
 	FIELD(struct order, currency, .flags = FIELD_REQUIRED,
 	    .format = FORMAT_CURRENCY),
 	FIELD(struct order, lines, .flags = FIELD_REQUIRED, .min = 1,
-	    .max = LINES_MAX, FIELD_ITEMS(struct line, line_fields)),
-};
+	    .max = LINES_MAX, FIELD_ITEMS(struct line, line_fields)));
 
 static const char *const statuses[]
     = { "open", "paid", "void", "refunded", NULL };
@@ -117,11 +118,10 @@ struct query {
 	const char *status;
 };
 
-static const struct field query_fields[] = {
+static const struct field_table query_fields = FIELDS(
 	PAGE_FIELDS(struct query, page),
 	FIELD(struct query, user_id, .min = 1),
-	FIELD(struct query, status, .choices = statuses),
-};
+	FIELD(struct query, status, .choices = statuses));
 
 static enum err
 put_lines(struct buf *b, struct db *db, int64_t id)
@@ -266,7 +266,7 @@ post_invoice(struct req *r)
 	struct invoice v;
 	enum err err;
 
-	if ((err = REQ_BODY(r, order_fields, &in))
+	if ((err = req_body(r, &in))
 	    || (err = add_up(r, &in.lines, &v.total)))
 		return err;
 	v.reservation_id = in.reservation_id;
@@ -291,8 +291,7 @@ get_invoices(struct req *r)
 
 	in.page.order = "newest";
 	in.page.after_id = INT_MAX_EXACT;
-	if ((err = REQ_QUERY(r, query_fields, &in))
-	    || (err = page_start(r, &in.page)))
+	if ((err = req_query(r, &in)) || (err = page_start(r, &in.page)))
 		return err;
 	if (user_id == INT_NONE)
 		user_id = in.user_id;

@@ -10,9 +10,11 @@
 #include "shared/token.h"
 
 static handler_fn pay;
+static const struct field_table payment_fields;
 
 static const struct route routes[] = {
-	{ "POST", "/invoices/{id}/pay", pay, ROUTE_USER | ROUTE_SLOW },
+	{ "POST", "/invoices/{id}/pay", pay, ROUTE_USER | ROUTE_SLOW,
+	    .body = &payment_fields },
 };
 const struct route_table payment_routes = ROUTES(routes);
 
@@ -25,10 +27,9 @@ struct payment {
 	const char *method, *token;
 };
 
-static const struct field payment_fields[] = {
+static const struct field_table payment_fields = FIELDS(
 	FIELD(struct payment, method, .flags = FIELD_REQUIRED),
-	FIELD(struct payment, token, .flags = FIELD_NULLABLE, .min = 1),
-};
+	FIELD(struct payment, token, .flags = FIELD_NULLABLE, .min = 1));
 
 static enum err
 find_method(struct req *r, const char *name, const struct gateway **g)
@@ -93,7 +94,7 @@ pay(struct req *r)
 	struct charge c;
 	enum err err;
 
-	if ((err = REQ_BODY(r, payment_fields, &in)) || (err = db_begin(r->db))
+	if ((err = req_body(r, &in)) || (err = db_begin(r->db))
 	    || (err = invoice_find(r, &v))
 	    || (err = find_method(r, in.method, &g)))
 		return err;

@@ -9,9 +9,12 @@
 #include "shared/token.h"
 
 static handler_fn refund;
+static const struct field_table request_fields;
 
 static const struct route routes[] = {
-	{ "POST", "/invoices/{id}/refund", refund, ROUTE_ADMIN | ROUTE_SLOW },
+	{ "POST", "/invoices/{id}/refund", refund,
+	    ROUTE_ADMIN | ROUTE_SLOW | ROUTE_MAYBE_BODY,
+	    .body = &request_fields },
 };
 const struct route_table refund_routes = ROUTES(routes);
 
@@ -31,9 +34,8 @@ struct request {
 	int64_t amount;
 };
 
-static const struct field request_fields[] = {
-	FIELD(struct request, amount, .min = 1),
-};
+static const struct field_table request_fields = FIELDS(
+	FIELD(struct request, amount, .min = 1));
 
 /* All that is left, when no amount is given. */
 static enum err
@@ -110,8 +112,8 @@ refund(struct req *r)
 	struct invoice v;
 	enum err err;
 
-	if ((r->body_len > 0 && (err = REQ_BODY(r, request_fields, &in)))
-	    || (err = db_begin(r->db)) || (err = invoice_find(r, &v)))
+	if ((err = req_body(r, &in)) || (err = db_begin(r->db))
+	    || (err = invoice_find(r, &v)))
 		return err;
 	err = transfer_again(r, &t);
 	if (err == ERR_NOT_FOUND)

@@ -10,9 +10,11 @@
 #include "shared/text.h"
 
 static handler_fn get_products;
+static const struct field_table query_fields;
 
 static const struct route routes[] = {
-	{ "GET", "/products", get_products, ROUTE_ANYONE },
+	{ "GET", "/products", get_products, ROUTE_ANYONE,
+	    .query = &query_fields },
 };
 const struct route_table catalog_routes = ROUTES(routes);
 
@@ -79,7 +81,7 @@ struct query {
 	bool in_stock;
 };
 
-static const struct field query_fields[] = {
+static const struct field_table query_fields = FIELDS(
 	PAGE_FIELDS(struct query, page),
 	FIELD(struct query, q, .min = 1),
 	FIELD(struct query, category, .min = 1, .max = 100),
@@ -87,8 +89,7 @@ static const struct field query_fields[] = {
 	FIELD(struct query, sort, .choices = order_names),
 	FIELD(struct query, min_price),
 	FIELD(struct query, max_price),
-	FIELD(struct query, in_stock),
-};
+	FIELD(struct query, in_stock));
 
 /* Has it a letter or digit? FTS5 finds nothing for a word of signs alone. The
  * lead bytes C2 and E2 begin signs: U+0080 to U+00BF, U+2000 to U+2FFF. */
@@ -213,7 +214,7 @@ get_products(struct req *r)
 	struct buf *b;
 	enum err err;
 
-	if ((err = REQ_QUERY(r, query_fields, &in)))
+	if ((err = req_query(r, &in)))
 		return err;
 	order = find_order(in.sort);
 	in.page.order = orders[order].name;

@@ -9,12 +9,16 @@
 #include "shared/req.h"
 
 static handler_fn post_product, get_product, change_product, delete_product;
+static const struct field_table create_fields, change_fields;
 
 static const struct route routes[] = {
-	{ "POST", "/product", post_product, ROUTE_ADMIN },
+	{ "POST", "/product", post_product, ROUTE_ADMIN,
+	    .body = &create_fields },
 	{ "GET", "/product/{id}", get_product, ROUTE_ANYONE },
-	{ "PUT", "/product/{id}", change_product, ROUTE_ADMIN },
-	{ "PATCH", "/product/{id}", change_product, ROUTE_ADMIN },
+	{ "PUT", "/product/{id}", change_product, ROUTE_ADMIN,
+	    .body = &change_fields },
+	{ "PATCH", "/product/{id}", change_product, ROUTE_ADMIN,
+	    .body = &change_fields },
 	{ "DELETE", "/product/{id}", delete_product, ROUTE_ADMIN },
 };
 const struct route_table product_routes = ROUTES(routes);
@@ -69,8 +73,9 @@ struct product {
 	FIELD(struct product, stock, .flags = FIELD_NULLABLE,                  \
 	    .max = 1000000000)
 
-static const struct field create_fields[] = { PRODUCT_FIELDS(FIELD_REQUIRED) };
-static const struct field change_fields[] = { PRODUCT_FIELDS(0) };
+static const struct field_table create_fields
+    = FIELDS(PRODUCT_FIELDS(FIELD_REQUIRED));
+static const struct field_table change_fields = FIELDS(PRODUCT_FIELDS(0));
 
 void
 put_product(struct buf *b, const struct db_rows *q)
@@ -162,7 +167,7 @@ post_product(struct req *r)
 	int64_t id, now = clock_ms();
 	enum err err;
 
-	if ((err = REQ_BODY(r, create_fields, &p)))
+	if ((err = req_body(r, &p)))
 		return err;
 	err = db_get(r->db, &product_insert,
 	    DB_ARGS(DB_TEXT(p.sku), DB_TEXT(p.name), DB_TEXT(p.description),
@@ -194,7 +199,7 @@ change_product(struct req *r)
 	struct product p = { 0 };
 	enum err err;
 
-	if ((err = load(r, &p)) || (err = REQ_BODY(r, change_fields, &p)))
+	if ((err = load(r, &p)) || (err = req_body(r, &p)))
 		return err;
 	err = db_exec(r->db, &product_update,
 	    DB_ARGS(DB_INT(r->id), DB_TEXT(p.sku), DB_TEXT(p.name),

@@ -24,12 +24,14 @@
 
 static handler_fn post_reservation, get_reservation, extend_reservation,
     commit_reservation, delete_reservation;
+static const struct field_table hold_fields, extension_fields;
 
 static const struct route routes[] = {
-	{ "POST", "/product/reservations", post_reservation, ROUTE_SERVICE },
+	{ "POST", "/product/reservations", post_reservation, ROUTE_SERVICE,
+	    .body = &hold_fields },
 	{ "GET", "/product/reservations/{id}", get_reservation, ROUTE_SERVICE },
 	{ "PATCH", "/product/reservations/{id}", extend_reservation,
-	    ROUTE_SERVICE },
+	    ROUTE_SERVICE, .body = &extension_fields },
 	{ "POST", "/product/reservations/{id}/commit", commit_reservation,
 	    ROUTE_SERVICE },
 	{ "DELETE", "/product/reservations/{id}", delete_reservation,
@@ -101,13 +103,12 @@ struct line {
 	const char *currency;
 };
 
-static const struct field line_fields[] = {
+static const struct field_table line_fields = FIELDS(
 	FIELD(struct line, product_id, .flags = FIELD_REQUIRED, .min = 1),
 	FIELD(struct line, quantity, .flags = FIELD_REQUIRED, .min = 1,
 	    .max = 1000000),
 	FIELD(struct line, price),
-	FIELD(struct line, currency, .format = FORMAT_CURRENCY),
-};
+	FIELD(struct line, currency, .format = FORMAT_CURRENCY));
 
 static const struct line line_default = { .price = INT_NONE };
 
@@ -116,21 +117,19 @@ struct hold {
 	int64_t expires_in; /* seconds */
 };
 
-static const struct field hold_fields[] = {
+static const struct field_table hold_fields = FIELDS(
 	FIELD(struct hold, lines, .flags = FIELD_REQUIRED, .min = 1,
 	    .max = LINES_MAX, FIELD_ITEMS(struct line, line_fields),
 	    .item_default = &line_default),
-	FIELD(struct hold, expires_in, .min = 1, .max = HOLD_MAX_SECONDS),
-};
+	FIELD(struct hold, expires_in, .min = 1, .max = HOLD_MAX_SECONDS));
 
 struct extension {
 	int64_t expires_at;
 };
 
-static const struct field extension_fields[] = {
+static const struct field_table extension_fields = FIELDS(
 	FIELD(struct extension, expires_at, .flags = FIELD_REQUIRED,
-	    .format = FORMAT_TIME),
-};
+	    .format = FORMAT_TIME));
 
 struct reservation {
 	const char *status;
@@ -255,7 +254,7 @@ post_reservation(struct req *r)
 	int64_t id, now = clock_ms();
 	enum err err;
 
-	if ((err = REQ_BODY(r, hold_fields, &in)))
+	if ((err = req_body(r, &in)))
 		return err;
 	err = db_get(r->db, &reservation_insert,
 	    DB_ARGS(DB_INT(now + in.expires_in * 1000), DB_INT(now)),
@@ -293,8 +292,7 @@ extend_reservation(struct req *r)
 	struct reservation v;
 	enum err err;
 
-	if ((err = load(r->db, r->id, &v))
-	    || (err = REQ_BODY(r, extension_fields, &in)))
+	if ((err = load(r->db, r->id, &v)) || (err = req_body(r, &in)))
 		return err;
 	if (is(&v, "committed"))
 		return req_fail(r, ERR_CONFLICT, "it is committed already");

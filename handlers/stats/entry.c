@@ -14,11 +14,15 @@
 #define PAUSE 20  /* milliseconds that they get between two */
 
 static handler_fn post_log, get_entry, forget_person;
+static const struct field_table entry_fields, person_fields;
+static const struct field batch;
 
 static const struct route routes[] = {
-	{ "POST", "/log", post_log, ROUTE_ANYONE },
+	{ "POST", "/log", post_log, ROUTE_ANYONE, .body = &entry_fields,
+	    .batch = &batch },
 	{ "GET", "/log/{id}", get_entry, READERS },
-	{ "DELETE", "/log", forget_person, ROUTE_SERVICE | ROUTE_SLOW },
+	{ "DELETE", "/log", forget_person, ROUTE_SERVICE | ROUTE_SLOW,
+	    .query = &person_fields },
 };
 const struct route_table entry_routes = ROUTES(routes);
 
@@ -36,13 +40,12 @@ STMT(entry_drop,
     "DELETE FROM entry WHERE id IN (SELECT id FROM entry WHERE at < $1"
     " AND id < (SELECT max(id) FROM entry) ORDER BY at LIMIT $2)");
 
-static const struct field entry_fields[] = {
+static const struct field_table entry_fields = FIELDS(
 	FIELD(struct entry, user_id, .min = 1),
 	FIELD(struct entry, action, .flags = FIELD_REQUIRED,
 	    .format = FORMAT_NAME, .min = 1, .max = 100),
 	FIELD_AS(struct entry, data_given, "data"),
-	FIELD(struct entry, at, .format = FORMAT_TIME),
-};
+	FIELD(struct entry, at, .format = FORMAT_TIME));
 
 static const struct entry blank = { .at = INT_NONE, .user_id = INT_NONE };
 
@@ -56,9 +59,8 @@ struct person {
 	int64_t user_id;
 };
 
-static const struct field person_fields[] = {
-	FIELD(struct person, user_id, .flags = FIELD_REQUIRED, .min = 1),
-};
+static const struct field_table person_fields = FIELDS(
+	FIELD(struct person, user_id, .flags = FIELD_REQUIRED, .min = 1));
 
 struct entry
 entry_row(const struct db_rows *q)
@@ -145,8 +147,8 @@ post_one(struct req *r, struct json_object *body)
 	struct entry e = blank;
 	enum err err;
 
-	field_read_object(
-	    &r->faults, body, entry_fields, ARRAY_LEN(entry_fields), &e);
+	field_read_object(&r->faults, body, entry_fields.list,
+	    entry_fields.count, &e);
 	complete(r, "#", &e);
 	if (r->faults.count > 0)
 		return ERR_INVALID;
@@ -238,7 +240,7 @@ forget_person(struct req *r)
 	int64_t rows;
 	enum err err;
 
-	if ((err = REQ_QUERY(r, person_fields, &in)))
+	if ((err = req_query(r, &in)))
 		return err;
 	do
 		if ((err = change_some(

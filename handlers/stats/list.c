@@ -10,9 +10,10 @@
 #include "shared/text.h"
 
 static handler_fn get_log;
+static const struct field_table query_fields;
 
 static const struct route routes[] = {
-	{ "GET", "/log", get_log, READERS },
+	{ "GET", "/log", get_log, READERS, .query = &query_fields },
 };
 const struct route_table list_routes = ROUTES(routes);
 
@@ -41,13 +42,12 @@ struct query {
 	const char *action;
 };
 
-static const struct field query_fields[] = {
+static const struct field_table query_fields = FIELDS(
 	PAGE_FIELDS(struct query, page),
 	FIELD(struct query, from, .format = FORMAT_TIME),
 	FIELD(struct query, to, .format = FORMAT_TIME),
 	FIELD(struct query, user_id, .min = 1),
-	FIELD(struct query, action, .format = FORMAT_NAME, .min = 1, .max = 100),
-};
+	FIELD(struct query, action, .format = FORMAT_NAME, .min = 1, .max = 100));
 
 enum { JSON, LINES, CSV, TYPE__COUNT };
 
@@ -188,7 +188,7 @@ get_log(struct req *r)
 			return err;
 	}
 	in.page.order = "at";
-	if ((err = REQ_QUERY(r, query_fields, &in))
+	if ((err = req_query(r, &in))
 	    || (err = page_start(r, &in.page))
 	    || (err = find_start(r, &in, &at, &id)))
 		return err;

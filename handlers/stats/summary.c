@@ -12,9 +12,11 @@
 #define PERIOD_DEFAULT (30 * CLOCK_DAY)
 
 static handler_fn get_summary;
+static const struct field_table query_fields;
 
 static const struct route routes[] = {
-	{ "GET", "/log/summary", get_summary, READERS | ROUTE_SLOW },
+	{ "GET", "/log/summary", get_summary, READERS | ROUTE_SLOW,
+	    .query = &query_fields },
 };
 const struct route_table summary_routes = ROUTES(routes);
 
@@ -58,11 +60,10 @@ struct query {
 	const char *group_by;
 };
 
-static const struct field query_fields[] = {
+static const struct field_table query_fields = FIELDS(
 	FIELD(struct query, from, .format = FORMAT_TIME),
 	FIELD(struct query, to, .format = FORMAT_TIME),
-	FIELD(struct query, group_by, .choices = group_names),
-};
+	FIELD(struct query, group_by, .choices = group_names));
 
 static const struct group *
 find_group(const char *name)
@@ -109,7 +110,7 @@ get_summary(struct req *r)
 	struct buf *b;
 	enum err err, ended;
 
-	if ((err = REQ_QUERY(r, query_fields, &in)))
+	if ((err = req_query(r, &in)))
 		return err;
 	g = find_group(in.group_by);
 	if ((err = check_period(r, &in, g)))

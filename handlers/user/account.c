@@ -15,14 +15,19 @@
 #include "shared/text.h"
 
 static handler_fn post_user, get_users, get_user, change_user, delete_user;
+static const struct field_table create_fields, query_fields, change_fields;
 
 static const struct route routes[] = {
-	{ "POST", "/user", post_user, ROUTE_ANYONE | ROUTE_SLOW },
-	{ "GET", "/user", get_users, ROUTE_ADMIN | ROUTE_SERVICE },
+	{ "POST", "/user", post_user, ROUTE_ANYONE | ROUTE_SLOW,
+	    .body = &create_fields },
+	{ "GET", "/user", get_users, ROUTE_ADMIN | ROUTE_SERVICE,
+	    .query = &query_fields },
 	{ "GET", "/user/{uid}", get_user,
 	    ROUTE_SELF | ROUTE_ADMIN | ROUTE_SERVICE },
-	{ "PUT", "/user/{uid}", change_user, ROUTE_SELF | ROUTE_ADMIN },
-	{ "PATCH", "/user/{uid}", change_user, ROUTE_SELF | ROUTE_ADMIN },
+	{ "PUT", "/user/{uid}", change_user, ROUTE_SELF | ROUTE_ADMIN,
+	    .body = &change_fields },
+	{ "PATCH", "/user/{uid}", change_user, ROUTE_SELF | ROUTE_ADMIN,
+	    .body = &change_fields },
 	{ "DELETE", "/user/{uid}", delete_user, ROUTE_SELF | ROUTE_ADMIN },
 };
 const struct route_table account_routes = ROUTES(routes);
@@ -82,28 +87,25 @@ struct account {
 	bool moved;	 /* to another one */
 };
 
-static const struct field create_fields[] = {
+static const struct field_table create_fields = FIELDS(
 	EMAIL_FIELD(struct account, .flags = FIELD_REQUIRED),
 	PASSWORD_FIELD(struct account, .flags = FIELD_REQUIRED),
-	FIELD(struct account, name, .flags = FIELD_NULLABLE, .min = 1),
-};
+	FIELD(struct account, name, .flags = FIELD_NULLABLE, .min = 1));
 
-static const struct field change_fields[] = {
+static const struct field_table change_fields = FIELDS(
 	EMAIL_FIELD(struct account),
 	PASSWORD_FIELD(struct account),
 	FIELD(struct account, name, .flags = FIELD_NULLABLE, .min = 1),
-	FIELD(struct account, current_password),
-};
+	FIELD(struct account, current_password));
 
 struct query {
 	struct page page;
 	const char *email;
 };
 
-static const struct field query_fields[] = {
+static const struct field_table query_fields = FIELDS(
 	PAGE_FIELDS(struct query, page),
-	EMAIL_FIELD(struct query),
-};
+	EMAIL_FIELD(struct query));
 
 static void
 put_account(struct buf *b, const char *key, const struct db_rows *q)
@@ -186,7 +188,7 @@ post_user(struct req *r)
 	int64_t id;
 	enum err err;
 
-	if ((err = REQ_BODY(r, create_fields, &a))
+	if ((err = req_body(r, &a))
 	    || (err = password_check(r, a.password, a.email))
 	    || (err = password_hash(r->arena, a.password, &a.hash))
 	    || (err = db_begin(r->db)))
@@ -217,8 +219,7 @@ get_users(struct req *r)
 	struct buf *b;
 	enum err err;
 
-	if ((err = REQ_QUERY(r, query_fields, &in))
-	    || (err = page_start(r, &in.page)))
+	if ((err = req_query(r, &in)) || (err = page_start(r, &in.page)))
 		return err;
 	if (in.email != NULL)
 		key = text_lower(r->arena, in.email);
@@ -316,7 +317,7 @@ change_user(struct req *r)
 	const char *key;
 	enum err err;
 
-	if ((err = load(r, &a)) || (err = REQ_BODY(r, change_fields, &a)))
+	if ((err = load(r, &a)) || (err = req_body(r, &a)))
 		return err;
 	key = text_lower(r->arena, a.email);
 	a.moved = strcmp(key, a.key) != 0;

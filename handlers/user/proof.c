@@ -19,14 +19,17 @@
 #define POLL (10 * CLOCK_SECOND) /* for what a dead instance left behind */
 
 static handler_fn post_verification, verify, post_reset, reset_password;
+static const struct field_table verify_fields, request_fields, reset_fields;
 
 static const struct route routes[] = {
 	{ "POST", "/user/{uid}/verification", post_verification,
 	    ROUTE_SELF | ROUTE_ADMIN },
-	{ "POST", "/user/verification", verify, ROUTE_ANYONE },
-	{ "POST", "/password_reset", post_reset, ROUTE_ANYONE },
+	{ "POST", "/user/verification", verify, ROUTE_ANYONE,
+	    .body = &verify_fields },
+	{ "POST", "/password_reset", post_reset, ROUTE_ANYONE,
+	    .body = &request_fields },
 	{ "POST", "/password_reset/{word}", reset_password,
-	    ROUTE_ANYONE | ROUTE_SLOW },
+	    ROUTE_ANYONE | ROUTE_SLOW, .body = &reset_fields },
 };
 const struct route_table proof_routes = ROUTES(routes);
 
@@ -87,17 +90,14 @@ struct input {
 	const char *token, *email, *password;
 };
 
-static const struct field verify_fields[] = {
-	FIELD(struct input, token, .flags = FIELD_REQUIRED),
-};
+static const struct field_table verify_fields = FIELDS(
+	FIELD(struct input, token, .flags = FIELD_REQUIRED));
 
-static const struct field request_fields[] = {
-	EMAIL_FIELD(struct input, .flags = FIELD_REQUIRED),
-};
+static const struct field_table request_fields = FIELDS(
+	EMAIL_FIELD(struct input, .flags = FIELD_REQUIRED));
 
-static const struct field reset_fields[] = {
-	PASSWORD_FIELD(struct input, .flags = FIELD_REQUIRED),
-};
+static const struct field_table reset_fields = FIELDS(
+	PASSWORD_FIELD(struct input, .flags = FIELD_REQUIRED));
 
 static const char *
 hash_of(struct arena *a, const char *token)
@@ -178,7 +178,7 @@ verify(struct req *r)
 	int64_t id;
 	enum err err;
 
-	if ((err = REQ_BODY(r, verify_fields, &in)))
+	if ((err = req_body(r, &in)))
 		return err;
 	err = take(r, PROOF_VERIFICATION, in.token, &id);
 	if (err == ERR_NOT_FOUND)
@@ -200,7 +200,7 @@ post_reset(struct req *r)
 	struct input in = { 0 };
 	enum err err;
 
-	if ((err = REQ_BODY(r, request_fields, &in))
+	if ((err = req_body(r, &in))
 	    || (err = throttle_mail_from(r)))
 		return err;
 	err = throttle_mail_to(r, in.email);
@@ -264,7 +264,7 @@ reset_password(struct req *r)
 	int64_t id;
 	enum err err;
 
-	if ((err = REQ_BODY(r, reset_fields, &in)))
+	if ((err = req_body(r, &in)))
 		return err;
 	err = db_get(r->db, &proof_find,
 	    DB_ARGS(DB_TEXT(hash_of(r->arena, r->word)),

@@ -17,10 +17,11 @@
 #define SECRET_BYTES 24
 
 static handler_fn refresh_session;
+static const struct field_table refresh_fields;
 
 static const struct route routes[] = {
 	{ "POST", "/session/refresh", refresh_session,
-	    ROUTE_ANYONE | ROUTE_SECRET },
+	    ROUTE_ANYONE | ROUTE_SECRET, .body = &refresh_fields },
 };
 const struct route_table refresh_routes = ROUTES(routes);
 
@@ -40,10 +41,9 @@ struct refresh {
 	bool came_by_cookie;
 };
 
-static const struct field refresh_fields[] = {
+static const struct field_table refresh_fields = FIELDS(
 	FIELD(struct refresh, refresh_token),
-	FIELD(struct refresh, cookie),
-};
+	FIELD(struct refresh, cookie));
 
 /* The hashes in the database. */
 struct known {
@@ -83,7 +83,7 @@ read_token(struct req *r, struct refresh *in)
 {
 	enum err err;
 
-	if ((err = REQ_BODY(r, refresh_fields, in)) || in->refresh_token != NULL)
+	if ((err = req_body(r, in)) || in->refresh_token != NULL)
 		return err;
 	in->refresh_token = auth_cookie(r, AUTH_COOKIE_REFRESH);
 	in->cookie = in->came_by_cookie = true;

@@ -18,11 +18,13 @@
 #define AGENT_MAX 200
 
 static handler_fn post_session, get_sessions, delete_session, delete_session_id;
+static const struct field_table credentials_fields, list_fields;
 
 static const struct route routes[] = {
 	{ "POST", "/session", post_session,
-	    ROUTE_ANYONE | ROUTE_SLOW | ROUTE_SECRET },
-	{ "GET", "/session", get_sessions, ROUTE_USER },
+	    ROUTE_ANYONE | ROUTE_SLOW | ROUTE_SECRET,
+	    .body = &credentials_fields },
+	{ "GET", "/session", get_sessions, ROUTE_USER, .query = &list_fields },
 	{ "DELETE", "/session", delete_session, ROUTE_USER },
 	{ "DELETE", "/session/{id}", delete_session_id, ROUTE_USER },
 };
@@ -65,17 +67,17 @@ struct credentials {
 	bool cookie;
 };
 
-static const struct field credentials_fields[] = {
+static const struct field_table credentials_fields = FIELDS(
 	EMAIL_FIELD(struct credentials, .flags = FIELD_REQUIRED),
 	FIELD(struct credentials, password, .flags = FIELD_REQUIRED),
-	FIELD(struct credentials, cookie),
-};
+	FIELD(struct credentials, cookie));
 
 struct list {
 	struct page page;
 };
 
-static const struct field list_fields[] = { PAGE_FIELDS(struct list, page) };
+static const struct field_table list_fields
+    = FIELDS(PAGE_FIELDS(struct list, page));
 
 void
 audit(const struct req *r, const char *event, int64_t user_id,
@@ -222,7 +224,7 @@ post_session(struct req *r)
 	struct candidate c = { .disabled_at = INT_NONE };
 	enum err err;
 
-	if ((err = REQ_BODY(r, credentials_fields, &in)))
+	if ((err = req_body(r, &in)))
 		return err;
 	c.email = in.email;
 	c.password = in.password;
@@ -255,8 +257,7 @@ get_sessions(struct req *r)
 	struct buf *b;
 	enum err err;
 
-	if ((err = REQ_QUERY(r, list_fields, &in))
-	    || (err = page_start(r, &in.page)))
+	if ((err = req_query(r, &in)) || (err = page_start(r, &in.page)))
 		return err;
 	q = db_query(r->db, &session_list,
 	    DB_ARGS(DB_INT(r->caller.uid), DB_INT(clock_ms()),

@@ -28,16 +28,14 @@ struct in {
 
 static const char *const picks[] = { "red", "green", NULL };
 
-static const struct field part_fields[] = {
+static const struct field_table part_fields = FIELDS(
 	FIELD(struct part, size, .flags = FIELD_REQUIRED, .min = 1),
-	FIELD(struct part, tag),
-};
+	FIELD(struct part, tag));
 
-static const struct field line_fields[] = {
+static const struct field_table line_fields = FIELDS(
 	FIELD(struct line, id, .flags = FIELD_REQUIRED, .min = 1),
 	FIELD(struct line, note, .flags = FIELD_NULLABLE),
-	FIELD(struct line, parts, FIELD_ITEMS(struct part, part_fields)),
-};
+	FIELD(struct line, parts, FIELD_ITEMS(struct part, part_fields)));
 
 static const struct field fields[] = {
 	FIELD(struct in, count, .flags = FIELD_NULLABLE, .min = 1, .max = 999),

@@ -95,12 +95,28 @@ test_handle__clients_have_no_say_in_it(void **state)
 	}
 }
 
+/* Of a route that has no table of them, too. */
+static void
+test_handle__no_query_parameter_is_overlooked(void **state)
+{
+	static const char *const methods[] = { "GET", "POST" };
+	struct reply_seen rep;
+
+	for (size_t i = 0; i < ARRAY_LEN(methods); i++) {
+		rep = call(*state, methods[i], "/left?limti=1", NULL, AS_NOBODY);
+		assert_problem(&rep, 422, "?limti");
+		rep = call(*state, methods[i], "/left?", NULL, AS_NOBODY);
+		assert_status(&rep, 200);
+	}
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_handle__a_service_says_how_long_it_waits),
 		TEST(test_handle__clients_have_no_say_in_it),
+		TEST(test_handle__no_query_parameter_is_overlooked),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

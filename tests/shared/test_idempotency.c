@@ -11,16 +11,22 @@ STMT(effect_add, "INSERT INTO effect (what) VALUES ($1) RETURNING id");
 STMT(effect_note, "INSERT INTO effect (what) VALUES ($1)");
 
 static handler_fn post_note, touch_note, post_slow, post_secret, post_refused;
+static const struct field_table note_fields;
 
 static const struct route routes[] = {
-	{ "POST", "/note", post_note, ROUTE_ANYONE },
-	{ "POST", "/note/{id}", post_note, ROUTE_ANYONE },
+	{ "POST", "/note", post_note, ROUTE_ANYONE,
+	    .body = &note_fields },
+	{ "POST", "/note/{id}", post_note, ROUTE_ANYONE,
+	    .body = &note_fields },
 	{ "PUT", "/note/{id}", touch_note, ROUTE_ANYONE },
 	{ "PATCH", "/note/{id}", touch_note, ROUTE_ANYONE },
 	{ "DELETE", "/note/{id}", touch_note, ROUTE_ANYONE },
-	{ "POST", "/slow", post_slow, ROUTE_ANYONE | ROUTE_SLOW },
-	{ "POST", "/secret", post_secret, ROUTE_ANYONE | ROUTE_SECRET },
-	{ "POST", "/refused", post_refused, ROUTE_ANYONE },
+	{ "POST", "/slow", post_slow, ROUTE_ANYONE | ROUTE_SLOW,
+	    .body = &note_fields },
+	{ "POST", "/secret", post_secret, ROUTE_ANYONE | ROUTE_SECRET,
+	    .body = &note_fields },
+	{ "POST", "/refused", post_refused, ROUTE_ANYONE,
+	    .body = &note_fields },
 };
 static const struct route_table table = ROUTES(routes);
 static const struct route_table *const tables[] = { &table };
@@ -49,9 +55,8 @@ struct note {
 	const char *text;
 };
 
-static const struct field note_fields[] = {
-	FIELD(struct note, text, .flags = FIELD_REQUIRED),
-};
+static const struct field_table note_fields = FIELDS(
+	FIELD(struct note, text, .flags = FIELD_REQUIRED));
 
 static enum err
 post_note(struct req *r)
@@ -61,7 +66,7 @@ post_note(struct req *r)
 	int64_t id;
 	enum err err;
 
-	if ((err = REQ_BODY(r, note_fields, &note))
+	if ((err = req_body(r, &note))
 	    || (err = db_get(r->db, &effect_add, DB_ARGS(DB_TEXT(note.text)),
 		    DB_INTO(DB_INT_TO(&id)))))
 		return err;

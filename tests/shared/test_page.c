@@ -9,10 +9,11 @@ STMT(item_by_name,
     " ORDER BY name, id LIMIT $3");
 
 static handler_fn get_items, get_names;
+static const struct field_table query_fields;
 
 static const struct route routes[] = {
-	{ "GET", "/items", get_items, ROUTE_ANYONE },
-	{ "GET", "/names", get_names, ROUTE_ANYONE },
+	{ "GET", "/items", get_items, ROUTE_ANYONE, .query = &query_fields },
+	{ "GET", "/names", get_names, ROUTE_ANYONE, .query = &query_fields },
 };
 static const struct route_table table = ROUTES(routes);
 static const struct route_table *const tables[] = { &table };
@@ -31,10 +32,8 @@ struct query {
 	const char *q;
 };
 
-static const struct field query_fields[] = {
-	PAGE_FIELDS(struct query, page),
-	FIELD(struct query, q),
-};
+static const struct field_table query_fields = FIELDS(
+	PAGE_FIELDS(struct query, page), FIELD(struct query, q));
 
 static enum err
 list(struct req *r, struct page *page, struct db_rows *q, bool by_name)
@@ -60,8 +59,7 @@ get_items(struct req *r)
 	struct db_rows q;
 	enum err err;
 
-	if ((err = REQ_QUERY(r, query_fields, &in))
-	    || (err = page_start(r, &in.page)))
+	if ((err = req_query(r, &in)) || (err = page_start(r, &in.page)))
 		return err;
 	q = db_query(r->db, &item_by_id,
 	    DB_ARGS(DB_INT(in.page.after_id), DB_INT(in.page.limit + 1)));
@@ -76,8 +74,7 @@ get_names(struct req *r)
 	struct db_rows q;
 	enum err err;
 
-	if ((err = REQ_QUERY(r, query_fields, &in))
-	    || (err = page_start(r, &in.page)))
+	if ((err = req_query(r, &in)) || (err = page_start(r, &in.page)))
 		return err;
 	key = in.page.after_key != NULL ? in.page.after_key : "";
 	q = db_query(r->db, &item_by_name,
