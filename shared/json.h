@@ -29,9 +29,10 @@
 #define JSON_VALUES_MAX 65536	 /* in one text */
 #define JSON_CONTAINERS_MAX 4096 /* objects and arrays; each costs 1 KiB */
 
-/* A tree that lives as long as the arena. Refuses, with *why a sentence:
- * anything RFC 8259 does not allow, invalid UTF-8, lone surrogates, U+0000,
- * duplicate members, integers beyond 2^53, and texts over the limits above. */
+/* A tree that lives as long as the arena. Refuses as ERR_MALFORMED, with *why a
+ * sentence: anything RFC 8259 does not allow, invalid UTF-8, lone surrogates,
+ * U+0000, duplicate members, integers beyond 2^53, and texts over the limits
+ * above. ERR_UNAVAILABLE when there is no memory for it. */
 MUST_USE enum err json_parse(struct arena *a, const char *text, size_t len,
     struct json_object **root, const char **why);
 

@@ -105,8 +105,10 @@ req_json(struct req *r, struct json_object **root)
 		return req_fail(r, ERR_MEDIA_TYPE,
 		    "send the body as application/json");
 	err = json_parse(r->arena, r->body, r->body_len, root, &why);
-	if (err)
+	if (err == ERR_MALFORMED)
 		return req_fail(r, err, "the body is not good JSON: %s", why);
+	if (err)
+		return req_fail(r, err, "%s", why);
 	return OK;
 }
 

@@ -1,11 +1,29 @@
 #include "shared/json.h"
 
+#include <dlfcn.h>
+#include <limits.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 
 #include <cmocka.h>
+
+/* So many of json-c's next calls for more memory fail. */
+static int failures;
+
+void *
+realloc(void *p, size_t n)
+{
+	static void *(*next)(void *p, size_t n);
+
+	if (next == NULL)
+		next = (void *(*)(void *, size_t))dlsym(RTLD_NEXT, "realloc");
+	if (failures == 0)
+		return next(p, n);
+	failures--;
+	return NULL;
+}
 
 static struct arena arena;
 
@@ -294,6 +312,32 @@ test_json__limits(void **state)
 	}
 }
 
+/* For want of it json-c leaves something out, without a word. */
+static void
+test_json__nothing_is_missing_for_want_of_memory(void **state)
+{
+	const char *texts[] = {
+		around("[", 1, around("null,", 100, "null", ""), "]"),
+		around("\"", 1, around("\\u00e9", 100000, "x", ""), "\""),
+	};
+	struct json_object *root;
+	const char *why;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
+		size_t len = strlen(texts[i]);
+		enum err err;
+
+		failures = INT_MAX;
+		err = parse(texts[i], len, &root, &why);
+		assert_int_not_equal(failures, INT_MAX);
+		failures = 1;
+		assert_int_not_equal(err, OK);
+		assert_int_equal(parse(texts[i], len, &root, &why), OK);
+		assert_int_equal(failures, 0);
+	}
+}
+
 static void
 test_json__a_refusal_leaves_no_trace(void **state)
 {
@@ -428,6 +472,8 @@ main(void)
 		    test_json__what_rfc_8259_does_not_allow_is_refused),
 		cmocka_unit_test(test_json__nul_is_no_white_space),
 		cmocka_unit_test(test_json__limits),
+		cmocka_unit_test(
+		    test_json__nothing_is_missing_for_want_of_memory),
 		cmocka_unit_test(test_json__a_refusal_leaves_no_trace),
 		cmocka_unit_test(test_json__a_thread_that_ends_leaves_nothing),
 		cmocka_unit_test(test_json__writer_escapes_what_it_must),
