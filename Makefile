@@ -39,10 +39,11 @@ stats_tests   := entry list summary
 #   spawn-fcgi nginx-light start the services, and stand in front of them
 #   curl openssl           make run: sign in, make a certificate
 #   libcmocka-dev python3-pytest python3-aiosmtpd wrk   tests only
+#   e2fsprogs mount        tests only: file systems whose power is cut
 PACKAGES := gcc make pkg-config libc6-dev libfcgi-dev libjson-c-dev \
             libsqlite3-dev libsodium-dev libcurl4-openssl-dev libsystemd-dev spawn-fcgi \
             nginx-light curl openssl ca-certificates \
-            libcmocka-dev python3 python3-pytest python3-aiosmtpd wrk
+            libcmocka-dev python3 python3-pytest python3-aiosmtpd wrk e2fsprogs mount
 # Of make deb and make test-system.
 DEB_PACKAGES := build-essential dpkg-dev debhelper po-debconf fakeroot lintian mandoc \
             debootstrap systemd-container
@@ -90,7 +91,7 @@ UNITS    := $(shared_tests:%=$(BUILD)/tests/shared/test_%) \
             $(foreach s,$(SERVICES),$($(s)_tests:%=$(BUILD)/tests/handlers/$(s)/test_%)) \
             $(SERVICES:%=$(BUILD)/tests/handlers/%/test_rules)
 
-.PHONY: all help deps run units list-units test test-system install uninstall deb \
+.PHONY: all help deps run units faults list-units test test-faults test-system install uninstall deb \
         clean check-headers check-fcgi bench-sign-in
 all: $(PROGRAMS)
 
@@ -99,6 +100,7 @@ help:
 	@echo 'make run            run the whole shop in a scratch folder; Ctrl-C stops it'
 	@echo '                    STATE=DIR HTTPS_PORT=8443 HTTP_PORT=8080 LIMITS=off'
 	@echo 'make test           run every test'
+	@echo 'make test-faults    cut the power, fill and break disks, kill: 12 minutes of it (root only)'
 	@echo 'make test-system    install the packages on a booted Debian (root only)'
 	@echo 'make bench-sign-in  how quick reads stay while many sign in; DURATION=10 CLIENTS=50'
 	@echo 'make                build the six programs into build/'
@@ -186,6 +188,9 @@ list-units:
 
 test:
 	@tests/run
+
+test-faults: all faults
+	@BUILD=$(BUILD) FAULTS=full tests/break
 
 test-system: deb
 	@tests/system/run

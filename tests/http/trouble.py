@@ -89,9 +89,11 @@ def change(stack, service, sql, *values):
 
 def end_leases(stack):
     """What a dead instance was at need not wait until it surely is dead."""
-    for service in OUTBOXES:
-        change(stack, service, "UPDATE outbox SET due_at = 0 WHERE leased_until IS NOT NULL")
+    for service in SERVICES:
+        change(stack, service, "DELETE FROM idempotency WHERE status IS NULL")
+        change(stack, service, "UPDATE outbox SET due_at = 0 WHERE dead_at IS NULL")
     change(stack, "email", "UPDATE mail SET due_at = 0 WHERE status = 'queued'")
+    change(stack, "cart", "UPDATE checkout SET leased_until = 0 WHERE leased_until IS NOT NULL")
     for table in ("attempt", "refund"):
         change(stack, "payment", f"UPDATE {table} SET due_at = 0 WHERE ended_at IS NULL")
 
@@ -136,7 +138,8 @@ def check_mails(stack):
     for path in (stack.state / "mail").glob("new/*"):
         mail = parse_mail(path)
         found.setdefault(mail["Message-ID"], set()).add(str(mail["To"]))
-    assert len(found) == len(sent), (len(found), len(sent))
+    erased = number(stack, "email", "SELECT count(*) FROM mail WHERE last_error = 'erased'")
+    assert 0 <= len(found) - len(sent) <= erased, (len(found), len(sent), erased)
     assert all(len(to) == 1 for to in found.values())
 
 

@@ -1,5 +1,6 @@
 #include "tests/storage/record.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -12,7 +13,7 @@
 #define FOLDER (-2) /* the one they are in, as a file */
 #define FILE_SIZE_MAX ((size_t)64 * 1024 * 1024)
 
-enum kind { WRITE, TRUNCATE, SYNC, UNLINK, ACKNOWLEDGE };
+enum kind { CREATE, WRITE, TRUNCATE, SYNC, UNLINK, ACKNOWLEDGE };
 
 struct op {
 	enum kind kind;
@@ -135,28 +136,33 @@ ftruncate64(int fd, off64_t len)
 	return (int)syscall(SYS_ftruncate, fd, len);
 }
 
-static bool
-is_gone(int file)
+/* What is in the folder: that a file was made is not seen otherwise. */
+static void
+note_files(void)
 {
-	size_t i = disk.count;
+	char path[sizeof(disk.folder) + sizeof(((struct dirent *)0)->d_name)];
+	DIR *folder = opendir(disk.folder);
+	struct dirent *entry;
 
-	while (i > 0 && disk.ops[i - 1].file != file)
-		i--;
-	return i > 0 && disk.ops[i - 1].kind == UNLINK;
+	if (folder == NULL)
+		abort();
+	while ((entry = readdir(folder)) != NULL) {
+		snprintf(path, sizeof(path), "%s%s", disk.folder, entry->d_name);
+		if (entry->d_type == DT_REG && file_of(path) >= 0)
+			add(CREATE, file_of(path));
+	}
+	closedir(folder);
 }
 
-/* A folder's sync makes it last that files of it are gone; that a file is there
- * lasts from its own first sync on, as ext4 has it. */
 static void
 synced(int fd)
 {
 	int file = file_of_fd(fd);
 
-	if (file >= 0)
+	if (file == FOLDER)
+		note_files();
+	if (file >= 0 || file == FOLDER)
 		add(SYNC, file);
-	for (int i = 0; file == FOLDER && i < disk.file_count; i++)
-		if (is_gone(i))
-			add(SYNC, i);
 }
 
 int
@@ -225,6 +231,9 @@ static void
 apply(struct image *f, const struct op *op)
 {
 	switch (op->kind) {
+	case CREATE:
+		f->exists = true;
+		break;
 	case WRITE:
 		put(f, op->at, op->bytes, op->len);
 		break;
@@ -256,7 +265,10 @@ apply_sectors(struct image *f, const struct op *op, unsigned *seed)
 			put(f, op->at + done, op->bytes + done,
 			    (size_t)rand_r(seed) % len);
 			break;
-		case 1:
+		case 1: /* never written, but the file is as long */
+			if (op->at + done + len > f->len)
+				f->len = op->at + done + len;
+			break;
 		case 2:
 		case 3: /* never written */
 			break;
@@ -275,14 +287,26 @@ apply_maybe(struct image *f, const struct op *op, enum fate fate, unsigned *seed
 		apply_sectors(f, op, seed);
 }
 
+/* Where what is sure of a file ends: its last sync. A sync of the folder makes it
+ * sure that the file is there, or is gone; nothing is sure of it before. */
 static size_t
-last_sync(int file, size_t moment)
+sure_end(int file, size_t moment)
 {
-	while (moment > 0
-	    && (disk.ops[moment - 1].kind != SYNC
-		|| disk.ops[moment - 1].file != file))
-		moment--;
-	return moment;
+	bool exists = false, listed = false;
+	size_t end = 0;
+
+	for (size_t i = 0; i < moment; i++) {
+		const struct op *op = &disk.ops[i];
+
+		if (op->file == file)
+			exists = op->kind != UNLINK;
+		if (op->file == FOLDER)
+			listed = exists;
+		if (op->kind == SYNC
+		    && (op->file == file || (op->file == FOLDER && !exists)))
+			end = i + 1;
+	}
+	return listed || !exists ? end : 0;
 }
 
 static void
@@ -313,14 +337,14 @@ record_replay(size_t moment, unsigned seed, const char *folder)
 	if (bytes == NULL && (bytes = calloc(1, FILE_SIZE_MAX)) == NULL)
 		abort();
 	for (int file = 0; file < disk.file_count; file++) {
-		size_t synced_by = last_sync(file, moment);
+		size_t sure = sure_end(file, moment);
 		enum fate fate = (enum fate)(rand_r(&seed) % FATE__COUNT);
 
 		f = (struct image) { .bytes = bytes };
 		for (size_t i = 0; i < moment; i++) {
 			if (disk.ops[i].file != file)
 				continue;
-			if (i < synced_by)
+			if (i < sure)
 				apply(&f, &disk.ops[i]);
 			else
 				apply_maybe(&f, &disk.ops[i], fate, &seed);

@@ -1,9 +1,10 @@
 /*
  * Power cuts: a database is written to as a service does, and then looked at
  * as any of many cuts would have left it. What was acknowledged before the cut
- * must be there, and a transaction is there as a whole or not at all.
+ * must be there, and a transaction is there as a whole or not at all. Before
+ * the first the database may be there or not, but is whole.
  *
- * CUTS is how many; 1,000 unless it is set.
+ * They are few; 1,000 with FAULTS=full.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -18,6 +19,7 @@
 #define ROWS 300      /* there are so many; the oldest go */
 #define WRITES 1500   /* transactions */
 #define PAYLOAD 6000  /* bytes: some pages each */
+#define EARLY 100     /* writes and syncs, of the first transactions */
 
 STMT(row_insert, "INSERT INTO row (n, payload) VALUES ($1, $2)");
 STMT(row_delete, "DELETE FROM row WHERE n = $1");
@@ -160,7 +162,7 @@ look(long acknowledged)
 {
 	const char *text = "";
 	enum verdict verdict = BROKEN;
-	int64_t last = -1;
+	int64_t last = 0;
 	struct db db;
 
 	if (db_open(&db, path_in(copy), DB_SINGLE))
@@ -168,42 +170,41 @@ look(long acknowledged)
 	db.arena = &arena;
 	if (db_get(&db, &whole, DB_NO_ARGS, DB_INTO(DB_TEXT_TO(&text))) == OK
 	    && strcmp(text, "ok") == 0
-	    && db_get(&db, &last_get, DB_NO_ARGS, DB_INTO(DB_INT_TO(&last)))
-		== OK
-	    && is_consistent(&db, last))
+	    && (acknowledged == 0
+		|| (db_get(&db, &last_get, DB_NO_ARGS,
+			DB_INTO(DB_INT_TO(&last)))
+			== OK
+		    && is_consistent(&db, last))))
 		verdict = last >= acknowledged ? GOOD : LOST;
 	db_close(&db);
 	arena_reset(&arena);
 	return verdict;
 }
 
+/* Some are while the database is made, which is soon over. */
 static size_t
-first_moment(void)
+choose_moment(void)
 {
-	size_t moment = 0;
+	size_t end = rand() % 10 == 0 ? EARLY : record_moments();
 
-	while (record_acknowledged(moment) == 0)
-		moment++;
-	return moment;
+	return (size_t)rand() % (end + 1);
 }
 
 static void
 cut_often(const char *synchronous, int cuts, int verdicts[3])
 {
-	size_t first;
-
 	clear(source);
 	record_start(source);
 	write_all(synchronous);
-	first = first_moment();
 	srand(1);
 	for (int i = 0; i < cuts; i++) {
-		size_t moment = first
-		    + (size_t)rand() % (record_moments() - first + 1);
+		size_t moment = choose_moment();
 
 		record_replay(moment, (unsigned)i, copy);
 		verdicts[look(record_acknowledged(moment))]++;
 		clear(copy);
+		if ((i + 1) % 200 == 0)
+			printf("%d power cuts\n", i + 1);
 	}
 	printf("%d power cuts among %zu writes and syncs, %s: %d lost "
 	       "acknowledged rows, %d broke the database\n",
@@ -214,8 +215,7 @@ cut_often(const char *synchronous, int cuts, int verdicts[3])
 static void
 test_power__a_cut_loses_nothing(void **state)
 {
-	const char *text = getenv("CUTS");
-	int cuts = text != NULL ? (int)strtol(text, NULL, 10) : 1000;
+	int cuts = getenv("FAULTS") != NULL ? 1000 : 100;
 	int verdicts[3] = { 0 };
 
 	(void)state;
@@ -230,8 +230,8 @@ test_power__less_syncing_loses_rows(void **state)
 	int verdicts[3] = { 0 };
 
 	(void)state;
-	cut_often("PRAGMA synchronous = NORMAL", 150, verdicts);
-	assert_true(verdicts[LOST] > 30);
+	cut_often("PRAGMA synchronous = NORMAL", 100, verdicts);
+	assert_true(verdicts[LOST] > 20);
 	assert_int_equal(verdicts[BROKEN], 0);
 }
 
