@@ -210,3 +210,10 @@ def cpu_ms(stack):
             fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
             ticks += int(fields[11]) + int(fields[12])
     return ticks * 1000 / os.sysconf("SC_CLK_TCK")
+
+
+def wakeups(stack):
+    """How often a thread of any instance has gone to sleep so far."""
+    return sum(int(status.read_text().partition("\nvoluntary_ctxt_switches:")[2].split()[0])
+        for service in SERVICES for pid in stack.pids(service)
+        for status in pathlib.Path(f"/proc/{pid}/task").glob("*/status"))
