@@ -8,7 +8,7 @@ import pytest
 
 from shop import Shop
 from stack import Stack, Stopped, eventually
-from trouble import ASAN, Down, calm, cpu_ms, number, put_messages, rows, run
+from trouble import ASAN, Down, calm, cpu_ms, number, put_messages, rows, run, wakeups
 
 
 @pytest.fixture(scope="module")
@@ -66,11 +66,11 @@ def test_nobody_waits_for_one_that_hangs(stack, http):
 
 def test_idle_services_use_no_time(stack, http):
     calm(stack)
-    before = cpu_ms(stack)
+    before, slept = cpu_ms(stack), wakeups(stack)
     time.sleep(4)
-    used = cpu_ms(stack) - before
-    print(f"\n12 idle instances used {used:.0f} ms in 4 s")
-    assert used < 400
+    used, woken = cpu_ms(stack) - before, wakeups(stack) - slept
+    print(f"\n12 idle instances used {used:.0f} ms in 4 s, and woke up {woken} times")
+    assert used < 400 and woken < 12 * 4 * 3    # three times a second, each
 
 
 def test_a_backlog_uses_no_time(stack, http):
