@@ -124,13 +124,14 @@ backoff(int64_t attempts)
 	return wait / 2 + (int64_t)randombytes_uniform((uint32_t)wait / 2 + 1);
 }
 
-/* Deleting what is not there has come true. */
+/* Deleting what is not there has come true; and changing what is gone for good
+ * came too late, about which nobody can do anything. */
 static bool
 is_delivered(const struct message *m, int status)
 {
 	return (status >= 200 && status < 300)
-	    || ((status == 404 || status == 410)
-		&& strcmp(m->method, "DELETE") == 0);
+	    || (status == 404 && strcmp(m->method, "DELETE") == 0)
+	    || (status == 410 && strcmp(m->method, "POST") != 0);
 }
 
 /* A refusal that trying again will not change. */

@@ -4,6 +4,7 @@ see, that all others serve as ever, and that everything is caught up with after.
 FAULTS=full tries every fault on every pair; else every pair has one, in turn."""
 
 import concurrent.futures
+import contextlib
 import itertools
 import os
 import time
@@ -13,7 +14,7 @@ import pytest
 
 from shop import Shop
 from stack import Stack, Stopped, eventually
-from trouble import ASAN, Down, Healthy, Slow, calm, check_books, number
+from trouble import ASAN, Down, Healthy, Slow, calm, change, check_books, number, rows, run
 
 FULL_RUN = os.environ.get("FAULTS") == "full"
 PAY = {"method": "sandbox", "token": "tok_ok"}
@@ -210,6 +211,28 @@ def test_a_hung_payment_leaves_workers_to_the_rest(world):
         eventually(lambda: world.checkout(user).status == 201, 60)
     calm(world.stack)
     check_books(world.stack, world.stocks)
+
+
+def test_an_outage_longer_than_goods_are_held(world):
+    """Product is away from before it hears of an invoice until the reservation is over: the
+    message comes too late, which nobody needs to mend, and a payment buys what is left."""
+    stack, user = world.stack, world.full_cart()
+    made = "SELECT id FROM invoice WHERE user_id = ?"
+    with contextlib.ExitStack() as away:
+        with Down(stack, "payment"):
+            assert world.checkout(user).status == 503
+            away.enter_context(Down(stack, "product"))
+        (invoice,), = eventually(lambda: rows(stack, "payment", made, user.id), 40)
+        held = number(stack, "cart", "SELECT reservation_id FROM checkout WHERE user_id = ?",
+            user.id)
+        change(stack, "product", "UPDATE product SET reserved = reserved - 1 WHERE id = ?",
+            world.product["id"])
+        change(stack, "product", "UPDATE reservation SET status = 'released' WHERE id = ?", held)
+    calm(stack)
+    assert run(stack, "payment", "outbox", "list") == ""
+    assert world.pay((user, invoice)).status == 200
+    calm(stack)
+    check_books(stack, world.stocks)
 
 
 def test_a_request_that_comes_too_late_is_not_begun(world):

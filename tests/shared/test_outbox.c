@@ -300,6 +300,7 @@ test_outbox__what_becomes_of_it_is_in_the_status(void **state)
 		{ "DELETE", 204, DELIVERED },
 		{ "DELETE", 404, DELIVERED },
 		{ "DELETE", 410, DELIVERED },
+		{ "PATCH", 410, DELIVERED },
 		{ "POST", 400, DEAD },
 		{ "POST", 402, DEAD },
 		{ "POST", 404, DEAD },
