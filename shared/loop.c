@@ -72,7 +72,8 @@ drop(struct loop *l, struct conn *c)
 static bool
 watch(struct loop *l, int fd, void *what)
 {
-	struct epoll_event ev = { .events = EPOLLIN, .data.ptr = what };
+	struct epoll_event ev
+	    = { .events = EPOLLIN | EPOLLRDHUP, .data.ptr = what };
 
 	return epoll_ctl(l->epoll, EPOLL_CTL_ADD, fd, &ev) == 0;
 }
@@ -219,6 +220,17 @@ stop(struct loop *l)
 	unlink_socket(l->listen);
 }
 
+/* Who has gone reads no reply: nginx, for a client that waits no more or after
+ * it has asked the other instance. What it had sent is not begun any more. */
+static void
+meet(struct loop *l, struct conn *c, uint32_t events)
+{
+	if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+		drop(l, c);
+	else
+		serve(l, c);
+}
+
 /* One turn; false when it was quiet for as long as it waited. */
 static bool
 turn(struct loop *l, int wait_ms)
@@ -236,7 +248,7 @@ turn(struct loop *l, int wait_ms)
 		else if (what == &l->signals)
 			stop(l);
 		else
-			serve(l, what);
+			meet(l, what, ready[i].events);
 		if (l->ctx.arena.used > TURN_MEMORY)
 			end_turn(l);
 	}

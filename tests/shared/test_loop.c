@@ -6,9 +6,11 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <linux/sockios.h>
 #include <unistd.h>
 
 #include "shared/loop.h"
@@ -239,6 +241,17 @@ begin(const char *method, const char *path)
 	return fd;
 }
 
+/* Waits until the loop has read all that was sent to it. */
+static void
+wait_until_read(int fd)
+{
+	int left;
+
+	do
+		assert_return_code(ioctl(fd, SIOCOUTQ, &left), 0);
+	while (left > 0);
+}
+
 static int
 finish(int fd)
 {
@@ -390,6 +403,25 @@ test_loop__a_client_that_goes_away_disturbs_nobody(void **state)
 	assert_int_equal(ask("GET", "/quick").status, 200);
 }
 
+/* As after a hang, when nginx has asked the other instance long ago. */
+static void
+test_loop__what_nobody_waits_for_any_more_is_not_begun(void **state)
+{
+	int first;
+
+	(void)state;
+	fault_sync_us = 200000;
+	first = begin("POST", "/write");
+	wait_until_read(first);
+	/* The loop waits for its disk. */
+	for (int i = 0; i < 20; i++)
+		close(begin("POST", "/write"));
+	assert_int_equal(finish(first), 204);
+	fault_sync_us = 0;
+	assert_int_equal(ask("GET", "/quick").status, 200);
+	assert_int_equal(rows(), 1);
+}
+
 static void
 test_loop__a_stalled_peer_is_dropped_and_the_rest_served(void **state)
 {
@@ -437,6 +469,7 @@ test_loop__malformed_records_end_their_connection(void **state)
 		int fd = open_connection();
 
 		assert_true(fcgi_send(fd, &b));
+		wait_until_read(fd);
 		shutdown(fd, SHUT_WR);
 		assert_int_equal(fcgi_answer(&run.arena, fd).status, 0);
 		close(fd);
@@ -725,6 +758,8 @@ main(void)
 		LOOP_TEST(test_loop__a_body_nobody_reads_is_not_the_next_request),
 		LOOP_TEST(test_loop__a_long_reply_arrives_whole),
 		LOOP_TEST(test_loop__a_client_that_goes_away_disturbs_nobody),
+		LOOP_TEST(
+		    test_loop__what_nobody_waits_for_any_more_is_not_begun),
 		LOOP_TEST(
 		    test_loop__a_stalled_peer_is_dropped_and_the_rest_served),
 		LOOP_TEST(test_loop__malformed_records_end_their_connection),
