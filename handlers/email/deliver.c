@@ -35,33 +35,36 @@ STMT(mail_lease,
     " RETURNING id, key, user_id, recipient, checked, subject, text, html,"
     " attempts, created_at");
 
-/* What follows finds nothing when the mail was erased meanwhile. Waiting
- * for user is no attempt. */
+/* What follows finds nothing when the mail was erased meanwhile, or when the
+ * lease ran out and another instance is at it: attempts has gone on. Waiting for
+ * user is no attempt. */
+#define MINE "id = $1 AND status = 'queued' AND attempts = $2"
+
 STMT(mail_checked,
-    "UPDATE mail SET recipient = $2, checked = 1, due_at = $3,"
-    " attempts = attempts - 1, version = version + 1"
-    " WHERE id = $1 AND status = 'queued'");
+    "UPDATE mail SET recipient = $3, checked = 1, due_at = $4,"
+    " attempts = attempts - 1, version = version + 1 WHERE " MINE);
 
 STMT(mail_unchecked,
-    "UPDATE mail SET due_at = $2, attempts = attempts - 1,"
-    " version = version + 1 WHERE id = $1 AND status = 'queued'");
+    "UPDATE mail SET due_at = $3, attempts = attempts - 1,"
+    " version = version + 1 WHERE " MINE);
 
 STMT(mail_unchecked_all,
     "UPDATE mail SET due_at = $1"
     " WHERE status = 'queued' AND due_at < $1 AND checked = 0");
 
+/* Whoever sent it. */
 STMT(mail_sent,
     "UPDATE mail SET status = 'sent', sent_at = $2, last_error = NULL,"
     " text = NULL, html = NULL, version = version + 1"
     " WHERE id = $1 AND status = 'queued'");
 
 STMT(mail_again,
-    "UPDATE mail SET due_at = $2, last_error = $3, version = version + 1"
-    " WHERE id = $1 AND status = 'queued'");
+    "UPDATE mail SET due_at = $3, last_error = $4, version = version + 1"
+    " WHERE " MINE);
 
 STMT(mail_failed,
-    "UPDATE mail SET status = 'failed', last_error = $2, text = NULL,"
-    " html = NULL, version = version + 1 WHERE id = $1 AND status = 'queued'");
+    "UPDATE mail SET status = 'failed', last_error = $3, text = NULL,"
+    " html = NULL, version = version + 1 WHERE " MINE);
 
 struct mail {
 	int64_t id, user_id, checked, attempts, created_at;
@@ -109,8 +112,8 @@ fail(struct db *db, const struct mail *m, const char *why)
 {
 	LOG(LOG_WARN, "mail failed", LOG_INT("mail", m->id),
 	    LOG_INT("attempts", m->attempts), LOG_TEXT("reason", why));
-	return db_exec(
-	    db, &mail_failed, DB_ARGS(DB_INT(m->id), DB_TEXT(why)));
+	return db_exec(db, &mail_failed,
+	    DB_ARGS(DB_INT(m->id), DB_INT(m->attempts), DB_TEXT(why)));
 }
 
 /* Nothing that waits for user needs to be tried while it is away. */
@@ -118,8 +121,8 @@ static enum err
 wait_for_user(struct db *db, const struct mail *m)
 {
 	int64_t at = clock_ms() + ASK_AGAIN;
-	enum err err = db_exec(
-	    db, &mail_unchecked, DB_ARGS(DB_INT(m->id), DB_INT(at)));
+	enum err err = db_exec(db, &mail_unchecked,
+	    DB_ARGS(DB_INT(m->id), DB_INT(m->attempts), DB_INT(at)));
 
 	return err ? err
 		   : db_exec(db, &mail_unchecked_all, DB_ARGS(DB_INT(at)));
@@ -137,7 +140,8 @@ check(struct ctx *ctx, const struct mail *m)
 		return err;
 	if (found == OK)
 		err = db_exec(db, &mail_checked,
-		    DB_ARGS(DB_INT(m->id), DB_TEXT(to), DB_INT(clock_ms())));
+		    DB_ARGS(DB_INT(m->id), DB_INT(m->attempts), DB_TEXT(to),
+			DB_INT(clock_ms())));
 	else if (found == ERR_NOT_FOUND)
 		err = fail(db, m, "no such user");
 	else
@@ -197,8 +201,8 @@ settle(struct db *db, const struct mail *m, enum verdict verdict,
 	LOG(LOG_WARN, "mail put off", LOG_INT("mail", m->id),
 	    LOG_INT("attempts", m->attempts), LOG_TEXT("reason", answer));
 	return db_exec(db, &mail_again,
-	    DB_ARGS(DB_INT(m->id), DB_INT(now + backoff(m->attempts)),
-		DB_TEXT(answer)));
+	    DB_ARGS(DB_INT(m->id), DB_INT(m->attempts),
+		DB_INT(now + backoff(m->attempts)), DB_TEXT(answer)));
 }
 
 /* The first mail that is due. ERR_UNAVAILABLE when the next would fare no

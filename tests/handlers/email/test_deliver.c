@@ -465,6 +465,35 @@ test_deliver__a_dead_instance_holds_its_mail_for_its_lease(void **state)
 	assert_mail(t, id, "sent", 2, NULL);
 }
 
+/* The lease of this one runs out just as it begins, and another has the mail. */
+static void
+test_deliver__who_lost_a_mail_says_nothing_but_that_it_is_sent(void **state)
+{
+	static const struct {
+		const char *body, *status;
+	} cases[] = {
+		{ TO("later@b"), "queued" },
+		{ TO("never@b"), "queued" },
+		{ TO("ann@b"), "sent" },
+	};
+	struct t *t = *state;
+
+	sql_int(t,
+	    "CREATE TRIGGER other AFTER UPDATE OF attempts ON mail"
+	    " WHEN NEW.attempts = 1 BEGIN"
+	    " UPDATE mail SET attempts = 2, due_at = due_at + 1"
+	    " WHERE id = NEW.id; END");
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		int64_t id = post(t, cases[i].body);
+
+		run_job(t, "deliver");
+		assert_mail(t, id, cases[i].status, 2, NULL);
+	}
+	/* Nor is it due before the other's lease is over. */
+	assert_int_equal(sql_int(t, "SELECT count(*) FROM mail WHERE"
+	    " status = 'queued' AND due_at <> 120001 + created_at"), 0);
+}
+
 static void
 test_deliver__a_server_that_is_away_stops_the_rest(void **state)
 {
@@ -545,6 +574,8 @@ main(void)
 		SMTP_TEST(test_deliver__backs_off_and_gives_up),
 		SMTP_TEST(
 		    test_deliver__a_dead_instance_holds_its_mail_for_its_lease),
+		SMTP_TEST(
+		    test_deliver__who_lost_a_mail_says_nothing_but_that_it_is_sent),
 		SMTP_TEST(test_deliver__a_server_that_is_away_stops_the_rest),
 		SMTP_TEST(test_deliver__bad_settings_stop_the_start),
 	};
