@@ -13,6 +13,8 @@ import threading
 import time
 from typing import NamedTuple
 
+from contract import contract
+
 TIMEOUT = 20
 MIB = 1024 * 1024
 JSON = ("application/json", "application/problem+json")
@@ -162,6 +164,7 @@ class Shop:
             raise
         self.keep_secrets(reply.json)
         reply.check()
+        contract.check(method, path, body, reply)
         assert expect in (None, reply.status), f"expected {expect}: {reply}"
         return reply
 
