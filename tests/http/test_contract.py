@@ -1,14 +1,21 @@
 """The description of the interface, nginx/html/openapi.json, against the services' tables, and
 against what they answer. Every reply to the other tests is held against it too (shop.py)."""
 
+import base64
+import hashlib
+import http.client
 import json
+import os
 import re
+import signal
 import subprocess
 
 import pytest
 
-from contract import contract
-from stack import BUILD, SERVICES
+from contract import FILE, contract, shape
+from shop import BAD_BODIES, Shop
+from stack import BUILD, SERVICES, Stack, eventually
+from trouble import Down, change
 
 PROSE = {"description", "default", "title"}
 PLACES = {
@@ -28,7 +35,7 @@ def read_tables():
             path = route["path"]
             if path.startswith("/_"):    # of each instance; see nginx/locations/operate.conf
                 path += "/{service}/{instance}"
-            found[route["method"], path] = route
+            found[route["method"], path] = {**route, "service": service}
     return found
 
 
@@ -151,3 +158,215 @@ def test_everything_in_the_file_is_used():
         if kind != "securitySchemes":
             for name in parts:
                 assert f'"#/components/{kind}/{name}"' in text, (kind, name)
+
+
+# ---- what every operation answers alike --------------------------------------
+
+# Clients may come from elsewhere, and one zone lets a request through in a minute.
+EXTRA = """
+set_real_ip_from 127.0.0.1;
+real_ip_header X-Forwarded-For;
+limit_req_zone $coster_client zone=once:1m rate=1r/m;
+"""
+ELSEWHERE = {"X-Forwarded-For": "192.0.2.7"}
+
+
+class World:
+    """A shop in which every kind of object is there once, and each kind of caller."""
+
+    def __init__(self, stack):
+        self.stack = stack
+        self.http, self.service = Shop(stack), Shop(stack, internal=True)
+        self.ann, self.bob = self.http.new_user(), self.http.new_user()
+        uid, token, admin = self.ann.id, self.ann.token, self.http.admin
+        product = self.http.new_product()["id"]
+        line = {"product_id": product, "quantity": 1}
+        made = {
+            "/product/reservations": self.service.post("/product/reservations", {"lines": [line]}),
+            "/user/{uid}/cart": self.http.post(f"/user/{uid}/cart", line, token=token),
+            "/invoices": self.http.post("/invoices", {"user_id": uid, "currency": "EUR",
+                "lines": [{**line, "description": "Tea", "price": 450}]}, token=admin),
+            "/send_email": self.http.post("/send_email", {"to": self.ann.email, "subject": "Tea",
+                "text": "Tea"}, token=admin),
+            "/log": self.http.post("/log", {"action": "test"}),
+        }
+        claims = admin.split(".")[1]
+        self.admin_id = json.loads(base64.urlsafe_b64decode(claims + "=="))["sub"]
+        self.ids = {"/product": product, "/session": 1,
+            **{path: reply.json["id"] for path, reply in made.items()}}
+
+    def path(self, path, **places):
+        collection = path.partition("/{id}")[0]
+        return path.format(**{"uid": self.ann.id, "id": self.ids.get(collection), "word": "w",
+            "service": "user", "instance": 1, **places})
+
+    def ask(self, method, path, by, body=None, headers=None, **kw):
+        """by: self, admin, service, other, nobody or elsewhere."""
+        shop = self.service if by == "service" else self.http
+        token = {"self": self.ann.token, "admin": self.http.admin, "other": self.bob.token,
+            "elsewhere": self.bob.token}.get(by)
+        headers = {**(headers or {}), **(ELSEWHERE if by == "elsewhere" else {})}
+        return shop.request(method, path, body, token, headers, **kw)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    extra = tmp_path_factory.mktemp("nginx") / "extra.conf"
+    extra.write_text(EXTRA)
+    stack = Stack(NGINX_EXTRA=extra)
+    yield World(stack)
+    stack.stop()
+
+
+def friend(route):
+    """One who may call it."""
+    flags = set(route["flags"])
+    return next(by for flag, by in (("anyone", "nobody"), ("self", "self"), ("user", "self"),
+        ("admin", "admin"), ("service", "service")) if flag in flags)
+
+
+def stranger(route):
+    """One who is told that he may not."""
+    return "elsewhere" if "service" in route["flags"] else "service"
+
+
+def example(method, path):
+    body = OPERATIONS[method, path].get("requestBody")
+    if body is None:
+        return None
+    first, *_ = body["content"]["application/json"]["examples"].values()
+    return contract.resolve(first)["value"]
+
+
+def of_status(status):
+    """The operations whose flags imply this status."""
+    return pytest.mark.parametrize("method, path",
+        [key for key, route in ROUTES.items() if status in implied(route)])
+
+
+@of_status(400)
+@pytest.mark.parametrize("case", ["cut off", "too large", "text"])
+def test_a_body_is_json_and_not_too_much(world, method, path, case):
+    body, kind, status = BAD_BODIES[case]
+    world.ask(method, world.path(path), friend(ROUTES[method, path]), body,
+        {"Content-Type": kind}, expect=status)
+
+
+@of_status(401)
+def test_a_token_that_is_none_is_401(world, method, path):
+    world.http.request(method, world.path(path), example(method, path), "x", expect=401)
+
+
+@of_status(403)
+def test_who_may_not_is_403(world, method, path):
+    if method == "GET":
+        world.ask(method, world.path(path), stranger(ROUTES[method, path]), expect=403)
+    else:    # a cookie alone
+        headers = {"Cookie": f"__Host-coster-token={world.ann.token}"}
+        reply = world.ask(method, world.path(path), "nobody", example(method, path), headers,
+            expect=403)
+        assert reply.json["type"] == "urn:coster:problem:csrf"
+
+
+@of_status(404)
+def test_what_is_not_there_or_is_anothers_is_404(world, method, path):
+    by = "other" if "self" in ROUTES[method, path]["flags"] else friend(ROUTES[method, path])
+    world.ask(method, world.path(path, id=2**53 - 1, service="nobody"), by, example(method, path),
+        expect=404)
+
+
+@of_status(409)
+def test_a_request_that_still_runs_is_409(world, method, path):
+    """As if another had come with the same key, and had not ended yet."""
+    by, at = friend(ROUTES[method, path]), world.path(path)
+    body = json.dumps(example(method, path)).encode()
+    who = {"nobody": "nobody 0", "service": "service 0", "self": f"customer {world.ann.id}",
+        "admin": f"admin {world.admin_id}"}[by]
+    secret = (world.stack.state / "keys/coster.key").read_bytes().strip()
+    hashed = hashlib.blake2b(body, digest_size=16, key=secret[:64]).digest()
+    change(world.stack, ROUTES[method, path]["service"], "INSERT INTO idempotency"
+        " (scope, key, fingerprint, head, expires_at) VALUES (?, 'k', ?, 'another', 1 << 50)",
+        f"{who} {method} {at}", base64.urlsafe_b64encode(hashed).decode().rstrip("="))
+    reply = world.ask(method, at, by, body, {"Idempotency-Key": "k"}, expect=409)
+    assert reply.json["type"] == "urn:coster:problem:request-in-progress"
+
+
+@of_status(422)
+def test_a_parameter_that_is_not_known_is_422(world, method, path):
+    reply = world.ask(method, world.path(path) + "?nonsense=1", friend(ROUTES[method, path]),
+        example(method, path), expect=422)
+    assert "?nonsense" in reply.pointers
+
+
+def test_while_no_instance_runs_all_is_503(world):
+    with Down(world.stack, *SERVICES):
+        for (method, path), route in ROUTES.items():
+            world.ask(method, world.path(path), friend(route), example(method, path), expect=503)
+
+
+def refuses(world):
+    """On a new connection: old ones lead to nginx as it was."""
+    world.http = Shop(world.stack)
+    return world.http.get("/products").status == 429
+
+
+def test_who_asks_too_much_is_told_so(world):
+    """The last on this stack: nothing is answered after it."""
+    (world.stack.state / "nginx/coster-limits.conf").write_text(
+        "limit_req zone=once;\nlimit_req_status 429;\n")
+    os.kill(int((world.stack.run / "nginx.pid").read_text()), signal.SIGHUP)
+    eventually(lambda: refuses(world))
+    for method, path in ROUTES:
+        world.ask(method, world.path(path), "nobody", example(method, path), expect=429)
+
+
+# ---- the file itself, and its page --------------------------------------------
+
+def fetch(stack, path):
+    connection = http.client.HTTPConnection("127.0.0.1", stack.http_port, timeout=20)
+    connection.request("GET", path)
+    reply = connection.getresponse()
+    return reply, reply.read()
+
+
+def test_the_file_is_served_as_it_is(stack):
+    reply, body = fetch(stack, "/openapi.json")
+    assert reply.status == 200 and reply.headers["Content-Type"] == "application/json"
+    assert body == FILE.read_bytes()
+
+
+def test_a_page_shows_it_and_asks_nobody_else(stack):
+    reply, page = fetch(stack, "/docs/")
+    assert reply.status == 200 and reply.headers["Content-Type"] == "text/html"
+    policy = reply.headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy and "http" not in policy and "*" not in policy
+    loaded = re.findall(r'(?:src|spec-url)="(.+?)"', page.decode())
+    assert set(loaded) == {"openapi-explorer.min.js", "../openapi.json"}
+    for name, kind in (("openapi-explorer.min.js", "text/javascript"), ("LICENSE", "text/plain")):
+        reply, _ = fetch(stack, f"/docs/{name}")
+        assert reply.status == 200 and reply.headers["Content-Type"] == kind
+    assert fetch(stack, "/docs")[0].headers["Location"].endswith("/docs/")
+    assert fetch(stack, "/docs/../keys/tls.key")[0].status == 404
+
+
+# ---- after all other tests; conftest.py leaves it out where not all are run ----
+
+def test_every_documented_reply_was_seen():
+    described = {(method, path, int(status)) for (method, path), operation in OPERATIONS.items()
+        for status in operation["responses"] if status != "default"}
+    unseen = sorted(described - contract.seen)
+    assert not unseen, "\n".join(map(str, unseen))
+
+
+def test_every_example_is_one_that_was_returned():
+    """Members, their order and types: the values are other ones."""
+    unseen = []
+    for (method, path), operation in OPERATIONS.items():
+        for status, response in operation["responses"].items():
+            for content in contract.resolve(response).get("content", {}).values():
+                for name, example in content.get("examples", {}).items():
+                    value = contract.resolve(example)["value"]
+                    if not isinstance(value, str) and status != "default" and \
+                            (method, path, int(status), shape(value)) not in contract.shapes:
+                        unseen.append((method, path, status, name))
+    assert not unseen, "\n".join(map(str, unseen))
