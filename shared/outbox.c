@@ -124,14 +124,13 @@ backoff(int64_t attempts)
 	return wait / 2 + (int64_t)randombytes_uniform((uint32_t)wait / 2 + 1);
 }
 
-/* Deleting what is not there has come true; and changing what is gone for good
- * came too late, about which nobody can do anything. */
+/* Deleting what is not there has come true; and what is about somebody or
+ * something that is gone for good came too late, which nobody can mend. */
 static bool
 is_delivered(const struct message *m, int status)
 {
-	return (status >= 200 && status < 300)
-	    || (status == 404 && strcmp(m->method, "DELETE") == 0)
-	    || (status == 410 && strcmp(m->method, "POST") != 0);
+	return (status >= 200 && status < 300) || status == 410
+	    || (status == 404 && strcmp(m->method, "DELETE") == 0);
 }
 
 /* A refusal that trying again will not change. */

@@ -209,6 +209,10 @@ check_recipient(struct req *r, struct message *m)
 	if (m->checked)
 		return OK;
 	err = recipient_find(r->ctx, r->param[PARAM_TRACE], m->user_id, &m->to);
+	/* A service knows its users: this one was deleted meanwhile. */
+	if (err == ERR_NOT_FOUND && m->to == NULL
+	    && r->caller.role == ROLE_SERVICE)
+		return req_fail(r, ERR_GONE, "this user is there no more");
 	if (err == ERR_NOT_FOUND)
 		return req_fault(r, pointer, "is of no user");
 	m->checked = err == OK;

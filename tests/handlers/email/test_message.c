@@ -87,7 +87,7 @@ test_message__user_id_stands_for_the_address(void **state)
 	assert_string_equal(text_at(&rep, "to"), "ann@shop.example");
 	peer(t, "GET /user/7", 404, "{}");
 	rep = call(t, "POST", "/send_email/", body, AS_SERVICE);
-	assert_problem(&rep, 422, "#/user_id");
+	assert_problem(&rep, 410, NULL);
 	peer(t, "GET /user/7", 404, "{}");
 	rep = call(t, "POST", "/send_email/", body, AS_ADMIN);
 	assert_problem(&rep, 422, "#/user_id");
