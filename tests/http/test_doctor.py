@@ -198,3 +198,19 @@ def test_what_is_broken_is_found(stack, used, tmp_path, service, what, sql):
                 db.executescript(sql)
     breaches, _ = doctor(service, path)
     assert what in breaches
+
+
+def test_every_breach_has_a_line(stack, used, tmp_path):
+    """Up to a hundred of a kind, and then how many more there are."""
+    path = tmp_path / "copy.db"
+    run(stack, "stats", "backup", path)
+    for rows, lines in ((3, 3), (150, 101)):
+        with contextlib.closing(sqlite3.connect(path)) as db, db:
+            db.execute("DELETE FROM entry")
+            db.executemany("INSERT INTO entry (at, action, data) VALUES (1, '', ?)",
+                [("{}",)] * rows)
+        done = subprocess.run([BUILD / "coster-stats", "doctor"], capture_output=True, text=True,
+            timeout=60, env={"COSTER_DB": str(path)})
+        found = [line for line in done.stdout.splitlines() if line.startswith("BREACH")]
+        assert done.returncode == 1 and len(found) == lines and len(set(found)) == lines
+        assert (" 50 more" in found[-1]) == (rows == 150)

@@ -206,6 +206,33 @@ def test_the_last_piece_is_sold_once(world):
     check_books(world.stack, world.stocks)
 
 
+def test_paid_after_the_last_piece_went_to_another(world):
+    """The reservation was over: the money is kept, and what is missing is told."""
+    product, late, quick = world.product(stock=1), world.http.new_user(), world.http.new_user()
+
+    def check_out(user):
+        cart = f"/user/{user.id}/cart/"
+        world.http.post(cart, {"product_id": product["id"]}, token=user.token, expect=201)
+        return world.http.post(f"{cart}checkout", {}, token=user.token, expect=201).json["id"]
+
+    def pay(user, invoice):
+        world.http.post(f"/invoices/{invoice}/pay", PAY, token=user.token, expect=200)
+        calm(world.stack)
+
+    first = check_out(late)
+    calm(world.stack)
+    held = number(world.stack, "payment", "SELECT reservation_id FROM invoice WHERE id = ?", first)
+    change(world.stack, "product", "UPDATE reservation SET expires_at = 1 WHERE id = ?", held)
+    eventually(lambda: world.http.get(f"/product/{product['id']}").json["available"] == 1)
+    pay(quick, check_out(quick))
+    pay(late, first)
+    reservation = world.service.get(f"/product/reservations/{held}", expect=200).json
+    assert (reservation["status"], reservation["shortfall"]) == ("committed", 1)
+    assert any(f'event="sold more than there is" reservation={held} missing=1' in line
+        for line in world.stack.log("product"))
+    check_books(world.stack, world.stocks)
+
+
 # ---- a crowd that does everything to everything ----
 
 class Crowd:
