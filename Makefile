@@ -102,7 +102,7 @@ help:
 	@echo 'make run            run the whole shop in a scratch folder; Ctrl-C stops it'
 	@echo '                    STATE=DIR HTTPS_PORT=8443 HTTP_PORT=8080 LIMITS=off'
 	@echo 'make test           run every test'
-	@echo 'make test-faults    cut the power, fill and break disks, kill: 12 minutes of it (root only)'
+	@echo 'make test-faults    cut the power, fill and break disks, kill, hang: 16 minutes of it (root only)'
 	@echo 'make test-system    install the packages on a booted Debian (root only)'
 	@echo 'make bench-sign-in  how quick reads stay while many sign in; DURATION=10 CLIENTS=50'
 	@echo 'make                build the six programs into build/'
