@@ -38,7 +38,7 @@ stats_tests   := entry list summary
 #   libsystemd-dev         tells systemd that an instance is ready, and alive
 #   spawn-fcgi nginx-light start the services, and stand in front of them
 #   curl openssl           make run: sign in, make a certificate
-#   libcmocka-dev python3-pytest python3-aiosmtpd wrk   tests only
+#   libcmocka-dev python3-pytest python3-aiosmtpd wrk   tests and make bench only
 #   python3-jsonschema     tests only: replies against openapi.json
 #   e2fsprogs mount        tests only: file systems whose power is cut
 PACKAGES := gcc make pkg-config libc6-dev libfcgi-dev libjson-c-dev \
@@ -49,6 +49,8 @@ PACKAGES := gcc make pkg-config libc6-dev libfcgi-dev libjson-c-dev \
 # Of make deb and make test-system.
 DEB_PACKAGES := build-essential dpkg-dev debhelper po-debconf fakeroot lintian mandoc \
             debootstrap systemd-container
+# Of make bench: system calls counted, and pictures.
+BENCH_PACKAGES := git linux-perf python3-matplotlib
 LIBS     := fcgi json-c sqlite3 libsodium libcurl libsystemd
 
 # BUILD=build/asan and the like hold other kinds of the same programs; V=1 shows
@@ -89,12 +91,14 @@ ALL_CFLAGS = -std=gnu11 -D_GNU_SOURCE -I. -include shared/banned.h -MMD -MP \
 PROGRAMS := $(SERVICES:%=$(BUILD)/coster-%)
 LIBRARY  := $(BUILD)/libcoster.a
 SUPPORT  := $(BUILD)/tests/support.a
+BENCH    := $(BUILD)/tests/bench/nothing $(BUILD)/tests/bench/slow_disk.so
 UNITS    := $(shared_tests:%=$(BUILD)/tests/shared/test_%) \
             $(foreach s,$(SERVICES),$($(s)_tests:%=$(BUILD)/tests/handlers/$(s)/test_%)) \
             $(SERVICES:%=$(BUILD)/tests/handlers/%/test_rules)
 
-.PHONY: all help deps run units faults list-units test test-faults test-system install uninstall deb \
-        clean check-headers check-fcgi bench-sign-in
+.PHONY: all help deps run units list-units faults check-headers check-fcgi
+.PHONY: test test-faults test-system bench bench-sign-in
+.PHONY: install uninstall deb clean
 all: $(PROGRAMS)
 
 help:
@@ -104,6 +108,8 @@ help:
 	@echo 'make test           run every test'
 	@echo 'make test-faults    cut the power, fill and break disks, kill, hang: 16 minutes of it (root only)'
 	@echo 'make test-system    install the packages on a booted Debian (root only)'
+	@echo 'make bench          how quick it is, as one table; QUICK=1 in a minute, BASE=REV'
+	@echo '                    against another revision; ROWS=REGEX ROUNDS=5 SECONDS=2'
 	@echo 'make bench-sign-in  how quick reads stay while many sign in; DURATION=10 CLIENTS=50'
 	@echo 'make                build the six programs into build/'
 	@echo 'make install        DESTDIR= PREFIX=/usr; make uninstall takes it away again'
@@ -157,6 +163,16 @@ $(BUILD)/tests/storage/shim.so: tests/storage/shim.c
 	@echo '  CC  $@'
 	$(Q)$(CC) -std=gnu11 -D_GNU_SOURCE -O2 $(filter-out -Wmissing-prototypes,$(WARNINGS)) -shared -fPIC -o $@ $<
 
+# What no program behind nginx can beat; and a disk that is slower (LD_PRELOAD).
+$(BUILD)/tests/bench/nothing: $(BUILD)/tests/bench/nothing.o
+	@echo '  LD  $@'
+	$(Q)$(CC) $(LINK) -o $@ $<
+
+$(BUILD)/tests/bench/slow_disk.so: tests/bench/slow_disk.c
+	@mkdir -p $(@D)
+	@echo '  CC  $@'
+	$(Q)$(CC) -std=gnu11 -D_GNU_SOURCE -O2 $(filter-out -Wmissing-prototypes,$(WARNINGS)) -shared -fPIC -o $@ $<
+
 # Before the library: the loopback plays the other services, in place of its
 # client.
 $(SUPPORT): $(BUILD)/tests/loopback.o $(BUILD)/tests/fcgi_client.o $(BUILD)/tests/faults.o
@@ -196,6 +212,10 @@ test-faults: all faults
 
 test-system: deb
 	@tests/system/run
+
+bench: all $(BENCH)
+	@tests/deps $(BENCH_PACKAGES)
+	@BUILD=$(BUILD) tests/bench/run
 
 bench-sign-in: all
 	@BUILD=$(BUILD) tests/bench/sign_in_flood

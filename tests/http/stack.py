@@ -32,6 +32,7 @@ def free_port():
 
 
 class Stack:
+    root = ROOT    # where tests/stack is
     running = []
 
     def __init__(self, prepare=lambda state: None, **settings):
@@ -49,7 +50,7 @@ class Stack:
         self.output = self.state / "output"
         with self.output.open("wb") as output:
             self.process = subprocess.Popen(
-                [ROOT / "tests/stack"], stdin=subprocess.DEVNULL, stdout=output,
+                [self.root / "tests/stack"], stdin=subprocess.DEVNULL, stdout=output,
                 stderr=subprocess.STDOUT, start_new_session=True,
                 env={**os.environ, **{k: str(v) for k, v in settings.items()}})
         Stack.running.append(self)
