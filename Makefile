@@ -4,7 +4,7 @@ VERSION  := 0.1.0
 SERVICES := user email product cart payment stats
 
 # Every source there is. A service is the files of its folder and the library.
-SHARED   := arena auth breaker buf client clock config contract crash db doctor fcgi \
+SHARED   := arena auth breaker buf client clock config contract crash curl db doctor fcgi \
             field file handle idempotency jobs journal json log loop metrics migrate \
             outbox outbox_admin page pool problem reply req route service text \
             token
@@ -34,7 +34,7 @@ stats_tests   := entry list summary
 #   libjson-c-dev          parses JSON bodies
 #   libsqlite3-dev         the databases
 #   libsodium-dev          Ed25519 tokens, Argon2id passwords, random numbers
-#   libcurl4-openssl-dev   HTTP between the services, SMTP
+#   libcurl4-openssl-dev   HTTP between the services, SMTP; loaded when first needed
 #   libsystemd-dev         tells systemd that an instance is ready, and alive
 #   spawn-fcgi nginx-light start the services, and stand in front of them
 #   curl openssl           make run: sign in, make a certificate

@@ -1,11 +1,11 @@
 #include "shared/client.h"
 
-#include <curl/curl.h>
 #include <pthread.h>
 
 #include "shared/breaker.h"
 #include "shared/buf.h"
 #include "shared/clock.h"
+#include "shared/curl.h"
 #include "shared/json.h"
 #include "shared/log.h"
 
@@ -23,23 +23,35 @@ static pthread_mutex_t making = PTHREAD_MUTEX_INITIALIZER;
 struct client *
 client_new(const struct ctx *ctx)
 {
-	const struct app_settings *settings = &ctx->app->settings;
-	struct client *c = malloc(sizeof(*c));
+	struct client *c = calloc(1, sizeof(*c));
 
-	if (c == NULL || (c->curl = curl_easy_init()) == NULL)
+	if (c == NULL)
 		abort();
 	pthread_mutex_lock(&making);
 	if (breaker == NULL)
-		breaker = breaker_new((size_t)settings->workers / 2);
+		breaker
+		    = breaker_new((size_t)ctx->app->settings.workers / 2);
 	pthread_mutex_unlock(&making);
 	c->ctx = ctx;
-	curl_easy_setopt(
-	    c->curl, CURLOPT_UNIX_SOCKET_PATH, settings->internal_socket);
-	curl_easy_setopt(c->curl, CURLOPT_NOSIGNAL, 1L);
-	curl_easy_setopt(c->curl, CURLOPT_CONNECTTIMEOUT_MS, 1000L);
-	curl_easy_setopt(c->curl, CURLOPT_PROXY, "");
-	curl_easy_setopt(c->curl, CURLOPT_FOLLOWLOCATION, 0L);
 	return c;
+}
+
+/* At its first call: many threads never make one. */
+static void
+open_curl(struct client *c)
+{
+	const char *path = c->ctx->app->settings.internal_socket;
+
+	if (c->curl != NULL)
+		return;
+	curl_load();
+	if ((c->curl = curl.easy_init()) == NULL)
+		abort();
+	curl.easy_setopt(c->curl, CURLOPT_UNIX_SOCKET_PATH, path);
+	curl.easy_setopt(c->curl, CURLOPT_NOSIGNAL, 1L);
+	curl.easy_setopt(c->curl, CURLOPT_CONNECTTIMEOUT_MS, 1000L);
+	curl.easy_setopt(c->curl, CURLOPT_PROXY, "");
+	curl.easy_setopt(c->curl, CURLOPT_FOLLOWLOCATION, 0L);
 }
 
 void
@@ -47,7 +59,8 @@ client_free(struct client *c)
 {
 	if (c == NULL)
 		return;
-	curl_easy_cleanup(c->curl);
+	if (c->curl != NULL)
+		curl.easy_cleanup(c->curl);
 	free(c);
 }
 
@@ -67,7 +80,7 @@ header(struct curl_slist *list, struct arena *a, const char *name,
     const char *value)
 {
 	if (value != NULL)
-		list = curl_slist_append(
+		list = curl.slist_append(
 		    list, arena_printf(a, "%s: %s", name, value));
 	if (list == NULL)
 		abort();
@@ -106,25 +119,27 @@ perform(struct client *c, struct arena *a, const struct client_call *call,
     int64_t ms, struct buf *body, int *status)
 {
 	const char *url = arena_printf(a, "http://coster%s", call->path);
-	struct curl_slist *headers = all_headers(a, call, ms);
+	struct curl_slist *headers;
 	CURLcode code;
 	long got = 0;
 
-	curl_easy_setopt(c->curl, CURLOPT_URL, url);
-	curl_easy_setopt(c->curl, CURLOPT_HTTPGET, 1L);
-	curl_easy_setopt(c->curl, CURLOPT_CUSTOMREQUEST, call->method);
+	open_curl(c);
+	headers = all_headers(a, call, ms);
+	curl.easy_setopt(c->curl, CURLOPT_URL, url);
+	curl.easy_setopt(c->curl, CURLOPT_HTTPGET, 1L);
+	curl.easy_setopt(c->curl, CURLOPT_CUSTOMREQUEST, call->method);
 	if (call->body != NULL)
-		curl_easy_setopt(c->curl, CURLOPT_POSTFIELDS, call->body);
-	curl_easy_setopt(c->curl, CURLOPT_HTTPHEADER, headers);
-	curl_easy_setopt(c->curl, CURLOPT_WRITEFUNCTION, take_body);
-	curl_easy_setopt(c->curl, CURLOPT_WRITEDATA, body);
-	curl_easy_setopt(c->curl, CURLOPT_TIMEOUT_MS, (long)ms);
-	code = curl_easy_perform(c->curl);
-	curl_slist_free_all(headers);
-	curl_easy_getinfo(c->curl, CURLINFO_RESPONSE_CODE, &got);
+		curl.easy_setopt(c->curl, CURLOPT_POSTFIELDS, call->body);
+	curl.easy_setopt(c->curl, CURLOPT_HTTPHEADER, headers);
+	curl.easy_setopt(c->curl, CURLOPT_WRITEFUNCTION, take_body);
+	curl.easy_setopt(c->curl, CURLOPT_WRITEDATA, body);
+	curl.easy_setopt(c->curl, CURLOPT_TIMEOUT_MS, (long)ms);
+	code = curl.easy_perform(c->curl);
+	curl.slist_free_all(headers);
+	curl.easy_getinfo(c->curl, CURLINFO_RESPONSE_CODE, &got);
 	*status = (int)got;
 	if (code != CURLE_OK)
-		return curl_easy_strerror(code);
+		return curl.easy_strerror(code);
 	return got >= 502 && got <= 504 ? "not available" : NULL;
 }
 

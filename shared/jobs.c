@@ -1,7 +1,7 @@
 #include "shared/jobs.h"
 
+#include <malloc.h>
 #include <signal.h>
-#include <stdbool.h>
 
 #include "shared/client.h"
 #include "shared/clock.h"
@@ -10,6 +10,7 @@
 
 #define STACK_SIZE ((size_t)256 * 1024)
 #define IDLE_FOR_LONG CLOCK_HOUR
+#define AWAKE_US (2 * 1000000)
 
 /* The jobs that wait, and what they wait for. */
 static struct {
@@ -90,13 +91,15 @@ static const struct job common_jobs[] = {
 	IDEMPOTENCY_JOB,
 };
 
+enum wake { TIME, NOTIFIED, STOP };
+
 /* Sleeps until the time, a notification the job has not seen, or the end. */
-static bool
+static enum wake
 wait_until(const struct job *job, int64_t until_us, uint64_t *seen)
 {
 	struct timespec at = { .tv_sec = until_us / 1000000,
 		.tv_nsec = until_us % 1000000 * 1000 };
-	bool stopping;
+	enum wake why;
 	int rc = 0;
 
 	pthread_mutex_lock(&wait.lock);
@@ -104,28 +107,49 @@ wait_until(const struct job *job, int64_t until_us, uint64_t *seen)
 	    && (job->kind == JOB_TIMED || *seen == wait.notified))
 		rc = pthread_cond_timedwait(&wait.changed, &wait.lock, &at);
 	*seen = wait.notified;
-	stopping = wait.stopping;
+	why = wait.stopping ? STOP : rc != 0 ? TIME : NOTIFIED;
 	pthread_mutex_unlock(&wait.lock);
-	return !stopping;
+	return why;
 }
 
-static void *
-run_job(void *argument)
+/* Runs the job as long as there is something to do now and then, and answers
+ * when it is due again. */
+static int64_t
+run_awake(const struct runner *r, uint64_t *seen)
 {
-	const struct runner *r = argument;
-	uint64_t seen = 0;
+	int64_t due, asleep;
 	struct ctx ctx;
-	int64_t ms;
+	enum wake why;
 
 	if (ctx_open(&ctx, r->app, DB_SINGLE)) {
 		LOG(LOG_ERROR, "job cannot start", LOG_TEXT("job", r->job->name));
 		abort(); /* the supervisor starts us again */
 	}
 	do {
-		ms = r->job->run(&ctx);
+		due = r->job->run(&ctx) * 1000;
 		arena_reset(&ctx.arena);
-	} while (wait_until(r->job, clock_mono_us() + ms * 1000, &seen));
+		asleep = clock_mono_us();
+		due += asleep;
+		asleep += AWAKE_US;
+		why = wait_until(r->job, due < asleep ? due : asleep, seen);
+	} while (why == NOTIFIED || (why == TIME && due <= asleep));
 	ctx_close(&ctx);
+	return due;
+}
+
+/* A job that has nothing to do for long keeps neither a connection to the
+ * database nor its memory. */
+static void *
+run_job(void *argument)
+{
+	const struct runner *r = argument;
+	uint64_t seen = 0;
+	int64_t due;
+
+	do {
+		due = run_awake(r, &seen);
+		malloc_trim(0);
+	} while (wait_until(r->job, due, &seen) != STOP);
 	return NULL;
 }
 

@@ -8,9 +8,8 @@
  */
 #include "handlers/email/transport.h"
 
-#include <curl/curl.h>
-
 #include "shared/clock.h"
+#include "shared/curl.h"
 #include "shared/file.h"
 #include "shared/log.h"
 
@@ -77,22 +76,22 @@ is_here(const char *host)
 static enum err
 check_url(const char *text, bool *here)
 {
-	CURLU *url = curl_url();
+	CURLU *url = curl.url();
 	char *host = NULL, *path = NULL, *none = NULL;
 	bool good;
 
 	good = url != NULL
-	    && curl_url_set(url, CURLUPART_URL, text, 0) == CURLUE_OK
-	    && curl_url_get(url, CURLUPART_HOST, &host, 0) == CURLUE_OK
-	    && curl_url_get(url, CURLUPART_PATH, &path, 0) == CURLUE_OK
+	    && curl.url_set(url, CURLUPART_URL, text, 0) == CURLUE_OK
+	    && curl.url_get(url, CURLUPART_HOST, &host, 0) == CURLUE_OK
+	    && curl.url_get(url, CURLUPART_PATH, &path, 0) == CURLUE_OK
 	    && strcmp(path, "/") == 0
-	    && curl_url_get(url, CURLUPART_USER, &none, 0) == CURLUE_NO_USER
-	    && curl_url_get(url, CURLUPART_QUERY, &none, 0) == CURLUE_NO_QUERY;
+	    && curl.url_get(url, CURLUPART_USER, &none, 0) == CURLUE_NO_USER
+	    && curl.url_get(url, CURLUPART_QUERY, &none, 0) == CURLUE_NO_QUERY;
 	*here = good && is_here(host);
-	curl_free(host);
-	curl_free(path);
-	curl_free(none);
-	curl_url_cleanup(url);
+	curl.free(host);
+	curl.free(path);
+	curl.free(none);
+	curl.url_cleanup(url);
 	return good ? OK
 		    : bad_setting("COSTER_MAIL_URL",
 			"expected smtp://HOST:PORT or smtps://HOST:PORT");
@@ -115,8 +114,8 @@ set_login(CURL *c, const struct email_settings *s)
 	text = file_read(&a, s->password_file, &len);
 	if (text != NULL && (len = strcspn(text, "\r\n")) > 0) {
 		text[len] = '\0';
-		curl_easy_setopt(c, CURLOPT_USERNAME, s->user);
-		curl_easy_setopt(c, CURLOPT_PASSWORD, text);
+		curl.easy_setopt(c, CURLOPT_USERNAME, s->user);
+		curl.easy_setopt(c, CURLOPT_PASSWORD, text);
 	} else {
 		LOG(LOG_ERROR, "no password for the mail server",
 		    LOG_TEXT("path", s->password_file),
@@ -130,22 +129,22 @@ set_login(CURL *c, const struct email_settings *s)
 static void
 set_options(CURL *c, struct smtp *s, const char *url, bool strict)
 {
-	curl_easy_setopt(c, CURLOPT_URL, url);
-	curl_easy_setopt(c, CURLOPT_PROTOCOLS_STR, "smtp,smtps");
-	curl_easy_setopt(c, CURLOPT_PROXY, "");
-	curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
-	curl_easy_setopt(c, CURLOPT_CONNECTTIMEOUT_MS, CONNECT_TIMEOUT_MS);
-	curl_easy_setopt(c, CURLOPT_TIMEOUT_MS, TIMEOUT_MS);
-	curl_easy_setopt(c, CURLOPT_SERVER_RESPONSE_TIMEOUT, ANSWER_TIMEOUT);
-	curl_easy_setopt(c, CURLOPT_USE_SSL,
+	curl.easy_setopt(c, CURLOPT_URL, url);
+	curl.easy_setopt(c, CURLOPT_PROTOCOLS_STR, "smtp,smtps");
+	curl.easy_setopt(c, CURLOPT_PROXY, "");
+	curl.easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
+	curl.easy_setopt(c, CURLOPT_CONNECTTIMEOUT_MS, CONNECT_TIMEOUT_MS);
+	curl.easy_setopt(c, CURLOPT_TIMEOUT_MS, TIMEOUT_MS);
+	curl.easy_setopt(c, CURLOPT_SERVER_RESPONSE_TIMEOUT, ANSWER_TIMEOUT);
+	curl.easy_setopt(c, CURLOPT_USE_SSL,
 	    (long)(strict ? CURLUSESSL_ALL : CURLUSESSL_TRY));
-	curl_easy_setopt(c, CURLOPT_SSL_VERIFYPEER, strict ? 1L : 0L);
-	curl_easy_setopt(c, CURLOPT_SSL_VERIFYHOST, strict ? 2L : 0L);
-	curl_easy_setopt(c, CURLOPT_UPLOAD, 1L);
-	curl_easy_setopt(c, CURLOPT_READFUNCTION, give);
-	curl_easy_setopt(c, CURLOPT_READDATA, s);
-	curl_easy_setopt(c, CURLOPT_HEADERFUNCTION, hear);
-	curl_easy_setopt(c, CURLOPT_HEADERDATA, s);
+	curl.easy_setopt(c, CURLOPT_SSL_VERIFYPEER, strict ? 1L : 0L);
+	curl.easy_setopt(c, CURLOPT_SSL_VERIFYHOST, strict ? 2L : 0L);
+	curl.easy_setopt(c, CURLOPT_UPLOAD, 1L);
+	curl.easy_setopt(c, CURLOPT_READFUNCTION, give);
+	curl.easy_setopt(c, CURLOPT_READDATA, s);
+	curl.easy_setopt(c, CURLOPT_HEADERFUNCTION, hear);
+	curl.easy_setopt(c, CURLOPT_HEADERDATA, s);
 }
 
 static void
@@ -155,7 +154,7 @@ smtp_idle(void *self)
 
 	if (s->live == NULL || clock_mono_us() - s->used_us < IDLE_US)
 		return;
-	curl_easy_cleanup(s->live); /* says QUIT */
+	curl.easy_cleanup(s->live); /* says QUIT */
 	s->live = NULL;
 }
 
@@ -164,8 +163,8 @@ smtp_close(void *self)
 {
 	struct smtp *s = self;
 
-	curl_easy_cleanup(s->live);
-	curl_easy_cleanup(s->settings);
+	curl.easy_cleanup(s->live);
+	curl.easy_cleanup(s->settings);
 	free(s);
 }
 
@@ -176,13 +175,14 @@ smtp_open(void **self, const struct email_settings *settings)
 	struct smtp *s;
 	enum err err;
 
+	curl_load();
 	if ((err = check_url(settings->url, &here)))
 		return err;
 	strict = strncmp(settings->url, "smtps:", 6) == 0
 	    || strcmp(settings->tls, "require") == 0
 	    || (*settings->user != '\0' && !here);
 	if ((s = calloc(1, sizeof(*s))) == NULL
-	    || (s->settings = curl_easy_init()) == NULL)
+	    || (s->settings = curl.easy_init()) == NULL)
 		abort();
 	set_options(s->settings, s, settings->url, strict);
 	if ((err = set_login(s->settings, settings))) {
@@ -211,29 +211,29 @@ smtp_send(void *self, struct arena *a, const struct envelope *mail,
     const char **answer)
 {
 	struct smtp *s = self;
-	struct curl_slist *to = curl_slist_append(NULL, mail->to);
+	struct curl_slist *to = curl.slist_append(NULL, mail->to);
 	long status = 0;
 	CURLcode code;
 
 	if (s->live == NULL)
-		s->live = curl_easy_duphandle(s->settings);
+		s->live = curl.easy_duphandle(s->settings);
 	if (to == NULL || s->live == NULL)
 		abort();
 	s->next = mail->bytes;
 	s->left = mail->len;
 	s->begun = false;
 	s->answer[0] = '\0';
-	curl_easy_setopt(s->live, CURLOPT_MAIL_FROM, mail->from);
-	curl_easy_setopt(s->live, CURLOPT_MAIL_RCPT, to);
-	curl_easy_setopt(
+	curl.easy_setopt(s->live, CURLOPT_MAIL_FROM, mail->from);
+	curl.easy_setopt(s->live, CURLOPT_MAIL_RCPT, to);
+	curl.easy_setopt(
 	    s->live, CURLOPT_INFILESIZE_LARGE, (curl_off_t)mail->len);
-	code = curl_easy_perform(s->live);
-	curl_easy_getinfo(s->live, CURLINFO_RESPONSE_CODE, &status);
-	curl_easy_setopt(s->live, CURLOPT_MAIL_RCPT, NULL);
-	curl_slist_free_all(to);
+	code = curl.easy_perform(s->live);
+	curl.easy_getinfo(s->live, CURLINFO_RESPONSE_CODE, &status);
+	curl.easy_setopt(s->live, CURLOPT_MAIL_RCPT, NULL);
+	curl.slist_free_all(to);
 	s->used_us = clock_mono_us();
 	*answer = arena_strdup(a,
-	    s->answer[0] != '\0' ? s->answer : curl_easy_strerror(code));
+	    s->answer[0] != '\0' ? s->answer : curl.easy_strerror(code));
 	return judge(s, code, status);
 }
 
