@@ -1,5 +1,7 @@
 #include "shared/buf.h"
 
+#include "shared/text.h"
+
 static char empty[1];
 
 void
@@ -17,12 +19,10 @@ buf_clear(struct buf *b)
 }
 
 void
-buf_reserve(struct buf *b, size_t n)
+buf_grow(struct buf *b, size_t n)
 {
 	size_t cap = b->cap > 0 ? b->cap : 256;
 
-	if (b->cap > b->len && b->cap - b->len > n)
-		return;
 	while (cap - b->len <= n)
 		cap *= 2;
 	b->data = arena_grow(b->arena, b->cap > 0 ? b->data : NULL, b->cap, cap);
@@ -47,23 +47,11 @@ buf_adds(struct buf *b, const char *s)
 }
 
 void
-buf_addc(struct buf *b, char c)
-{
-	buf_add(b, &c, 1);
-}
-
-void
 buf_addint(struct buf *b, int64_t v)
 {
-	char digits[20], *end = digits + sizeof(digits), *p = end;
-	uint64_t u = v < 0 ? -(uint64_t)v : (uint64_t)v;
+	char digits[TEXT_INT_SIZE];
 
-	do
-		*--p = (char)('0' + u % 10);
-	while ((u /= 10) != 0);
-	if (v < 0)
-		*--p = '-';
-	buf_add(b, p, (size_t)(end - p));
+	buf_adds(b, text_from_int(v, digits));
 }
 
 void

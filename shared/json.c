@@ -350,40 +350,54 @@ json_parse(struct arena *a, const char *text, size_t len,
 	return err;
 }
 
+/* How a byte of a string is written: 0 as it is, 'u' as \u00XX, any other
+ * behind a backslash. */
+static const char escapes[256] = {
+	[0 ... '\n' - 1] = 'u',
+	['\n'] = 'n',
+	['\n' + 1 ... ' ' - 1] = 'u',
+	['"'] = '"',
+	['\\'] = '\\',
+};
+
 static void
-put_string(struct buf *b, const char *s, size_t len)
+put_escape(struct buf *b, unsigned char c)
 {
 	static const char hex[] = "0123456789abcdef";
-	const char *end = s + len, *run = s;
 
-	buf_reserve(b, len + 2);
-	buf_addc(b, '"');
-	for (; s < end; s++) {
-		unsigned char c = (unsigned char)*s;
-
-		if (c >= ' ' && c != '"' && c != '\\')
-			continue;
-		buf_add(b, run, (size_t)(s - run));
-		run = s + 1;
-		if (c == '"' || c == '\\')
-			buf_add(b, (char[]) { '\\', (char)c }, 2);
-		else if (c == '\n')
-			buf_add(b, "\\n", 2);
-		else
-			buf_add(b,
-			    (char[]) { '\\', 'u', '0', '0', hex[c >> 4],
-				hex[c & 15] },
-			    6);
-	}
-	buf_add(b, run, (size_t)(end - run));
-	buf_addc(b, '"');
+	if (escapes[c] == 'u')
+		buf_add(b,
+		    (char[]) { '\\', 'u', '0', '0', hex[c >> 4], hex[c & 15] },
+		    6);
+	else
+		buf_add(b, (char[]) { '\\', escapes[c] }, 2);
 }
 
 static void
+put_string(struct buf *b, const char *s, size_t len)
+{
+	const char *end = s + len, *run;
+
+	buf_reserve(b, len + 2);
+	buf_addc(b, '"');
+	for (;;) {
+		for (run = s; s < end && !escapes[(unsigned char)*s]; s++)
+			;
+		buf_add(b, run, (size_t)(s - run));
+		if (s == end)
+			break;
+		put_escape(b, (unsigned char)*s++);
+	}
+	buf_addc(b, '"');
+}
+
+/* A comma if one is due, and the key. */
+static void
 put_key(struct buf *b, const char *key)
 {
-	if (b->len > 0 && b->data[b->len - 1] != '{'
-	    && b->data[b->len - 1] != '[' && b->data[b->len - 1] != '\n')
+	char last = b->len > 0 ? b->data[b->len - 1] : '{';
+
+	if (last != '{' && last != '[' && last != '\n')
 		buf_addc(b, ',');
 	if (key != NULL) {
 		put_string(b, key, strlen(key));

@@ -5,6 +5,7 @@
 
 #include "shared/clock.h"
 #include "shared/journal.h"
+#include "shared/text.h"
 
 #define LINE_MAX 2048
 #define VALUE_MAX 500 /* bytes */
@@ -20,7 +21,7 @@ static const char *const level_names[] = {
 	[LOG_ERROR] = "error",
 };
 
-static const char *log_service = "-", *log_instance = "-";
+static const char *log_service = "-";
 static enum log_level log_least = LOG_INFO;
 static bool log_to_journal;
 
@@ -35,14 +36,8 @@ struct line {
 	size_t len;
 };
 
-void
-log_init(const char *service, const char *instance, enum log_level least)
-{
-	log_service = service;
-	log_instance = instance;
-	log_least = least;
-	log_to_journal = journal_reads_stderr();
-}
+/* What all lines have alike. */
+static struct line origin = { "service=- instance=-", 20 };
 
 static void
 put(struct line *l, const char *s, size_t n)
@@ -67,9 +62,11 @@ value_length(const char *s)
 static bool
 is_plain(const char *s, size_t n)
 {
+	static const bool special[256] = { [0 ... ' '] = true, [0x7f] = true,
+		['='] = true, ['"'] = true, ['\\'] = true };
+
 	for (size_t i = 0; i < n; i++)
-		if ((unsigned char)s[i] <= ' ' || s[i] == 0x7f || s[i] == '='
-		    || s[i] == '"' || s[i] == '\\')
+		if (special[(unsigned char)s[i]])
 			return false;
 	return n > 0;
 }
@@ -110,6 +107,17 @@ put_pair(struct line *l, const char *key, const char *value)
 	put_value(l, value);
 	if (l->len == LINE_MAX)
 		l->len = start;
+}
+
+void
+log_init(const char *service, const char *instance, enum log_level least)
+{
+	log_service = service;
+	log_least = least;
+	log_to_journal = journal_reads_stderr();
+	origin.len = 0;
+	put_pair(&origin, "service", service);
+	put_pair(&origin, "instance", instance);
 }
 
 static void
@@ -164,22 +172,20 @@ log_write(enum log_level level, const char *event, const struct log_pair *p)
 {
 	struct line l = { .len = 0 };
 	const struct log_pair *pairs = p;
-	char text[CLOCK_TEXT_SIZE];
+	char text[CLOCK_TEXT_SIZE], digits[TEXT_INT_SIZE];
 
 	if (level < log_least)
 		return;
 	clock_text(clock_ms(), text);
 	put_pair(&l, "at", text);
 	put_pair(&l, "level", level_names[level]);
-	put_pair(&l, "service", log_service);
-	put_pair(&l, "instance", log_instance);
+	put(&l, " ", 1);
+	put(&l, origin.text, origin.len);
 	put_pair(&l, "event", event);
-	for (; p->key != NULL; p++) {
-		char digits[24];
-
-		snprintf(digits, sizeof(digits), "%lld", (long long)p->number);
-		put_pair(&l, p->key, p->text != NULL ? p->text : digits);
-	}
+	for (; p->key != NULL; p++)
+		put_pair(&l, p->key,
+		    p->text != NULL ? p->text
+				    : text_from_int(p->number, digits));
 	if (level == LOG_AUDIT && log_to_journal
 	    && send_to_journal(event, pairs, &l))
 		return;

@@ -459,6 +459,8 @@ service_main(int argc, char **argv, const struct service *svc)
 	}
 	/* Threads share two heaps: each more would keep memory of its own. */
 	mallopt(M_ARENA_MAX, 2);
+	/* Else each allocation takes a lock to count it. */
+	sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
 	if ((status = app_configure(&app, svc)))
 		return status;
 	status = dispatch(&app, argc, argv);

@@ -110,6 +110,21 @@ text_to_int(const char *s, size_t len, int64_t *out)
 	return v <= INT_MAX_EXACT;
 }
 
+const char *
+text_from_int(int64_t v, char out[TEXT_INT_SIZE])
+{
+	uint64_t u = v < 0 ? -(uint64_t)v : (uint64_t)v;
+	char *p = out + TEXT_INT_SIZE - 1;
+
+	*p = '\0';
+	do
+		*--p = (char)('0' + u % 10);
+	while ((u /= 10) != 0);
+	if (v < 0)
+		*--p = '-';
+	return p;
+}
+
 char *
 text_lower(struct arena *a, const char *s)
 {

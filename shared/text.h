@@ -24,6 +24,11 @@ char *text_percent_decode(struct arena *a, const char *s, size_t len);
  * a value for a query; arena. */
 char *text_percent_encode(struct arena *a, const char *s);
 
+#define TEXT_INT_SIZE 21 /* of any integer */
+
+/* In decimal; answers where in out it begins. */
+const char *text_from_int(int64_t v, char out[TEXT_INT_SIZE]);
+
 /* A whole decimal number without sign, blanks or leading zeros. */
 bool text_to_int(const char *s, size_t len, int64_t *out);
 
