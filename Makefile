@@ -6,7 +6,7 @@ SERVICES := user email product cart payment stats
 # Every source there is. A service is the files of its folder and the library.
 SHARED   := arena auth breaker buf client clock config contract crash curl db doctor fcgi \
             field file handle idempotency jobs journal json log loop metrics migrate \
-            outbox outbox_admin page pool problem reply req route service text \
+            outbox outbox_admin page pool problem reply req route seen service text \
             token
 user     := service account former proof session refresh grant throttle export notice \
             password keys command prune check
@@ -21,7 +21,7 @@ stats    := service entry list summary check
 # Unit tests: tests/shared/test_NAME.c and tests/handlers/SERVICE/test_NAME.c.
 shared_tests  := arena auth breaker buf client clock config db field file \
                  handle idempotency json log loop metrics migrate outbox page \
-                 problem reply route service text token
+                 problem reply route seen service text token
 user_tests    := account session command throttle proof cookie export password
 email_tests   := message deliver mime
 product_tests := product catalog reservation

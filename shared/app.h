@@ -16,6 +16,7 @@
 
 struct client;
 struct check_table;
+struct seen;
 
 struct app_settings {
 	const char *db, *key_file, *jwks_file, *internal_socket, *public_url,
@@ -28,6 +29,7 @@ struct app {
 	struct app_settings settings;
 	struct router *router;
 	struct token_keys keys;
+	struct seen *seen; /* tokens that are good by those keys */
 	const char *key; /* COSTER_KEY of every request that nginx sends */
 };
 

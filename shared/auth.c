@@ -4,6 +4,7 @@
 
 #include "shared/clock.h"
 #include "shared/log.h"
+#include "shared/seen.h"
 
 enum err
 auth_origin(struct req *r)
@@ -107,8 +108,9 @@ read_token(struct req *r, const char *token)
 	struct token_claims claims;
 
 	if (token == NULL
-	    || token_verify(r->arena, &app->keys, app->settings.public_url,
-		token, clock_ms() / 1000, &claims, &why)) {
+	    || seen_verify(app->seen, r->arena, &app->keys,
+		app->settings.public_url, token, clock_ms() / 1000, &claims,
+		&why)) {
 		LOG(LOG_DEBUG, "token refused", LOG_TEXT("reason", why),
 		    LOG_TEXT("request", r->param[PARAM_TRACE]));
 		return false;

@@ -22,6 +22,7 @@
 #include "shared/metrics.h"
 #include "shared/migrate.h"
 #include "shared/outbox.h"
+#include "shared/seen.h"
 
 EMBED(coster_shared_schema, "shared/schema.sql");
 
@@ -204,6 +205,7 @@ app_open(struct app *app)
 		return status;
 	if (token_load_keys(&app->keys, app->settings.jwks_file))
 		return EX_NOINPUT;
+	app->seen = seen_new();
 	if ((status = open_database(app)))
 		return status;
 	if (open_router(app))
@@ -224,6 +226,7 @@ void
 app_close(struct app *app)
 {
 	router_free(app->router);
+	seen_free(app->seen);
 	free((char *)(uintptr_t)app->key);
 	*app = (struct app) { 0 };
 }

@@ -370,6 +370,12 @@ read_claims(struct json_object *body, struct token_claims *c)
 	    && c->role != ROLE_NOBODY;
 }
 
+bool
+token_is_current(const struct token_claims *c, int64_t now)
+{
+	return now < c->exp && c->iat <= now + LEEWAY;
+}
+
 enum err
 token_verify(struct arena *a, const struct token_keys *keys, const char *issuer,
     const char *token, int64_t now, struct token_claims *c, const char **why)
@@ -408,7 +414,5 @@ token_verify(struct arena *a, const struct token_keys *keys, const char *issuer,
 	if (!text_is(body, "iss", issuer))
 		return ERR_UNAUTHENTICATED;
 	*why = "expired";
-	if (c->exp <= now || c->iat > now + LEEWAY)
-		return ERR_UNAUTHENTICATED;
-	return OK;
+	return token_is_current(c, now) ? OK : ERR_UNAUTHENTICATED;
 }

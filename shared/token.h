@@ -68,6 +68,9 @@ MUST_USE enum err token_verify(struct arena *a, const struct token_keys *keys,
     const char *issuer, const char *token, int64_t now,
     struct token_claims *claims, const char **why);
 
+/* Is it good at now (seconds) yet and still, by the times of its claims? */
+bool token_is_current(const struct token_claims *claims, int64_t now);
+
 const char *role_name(enum role role);
 /* ROLE_NOBODY for a name that is none. */
 enum role role_from_name(const char *name);

@@ -17,13 +17,13 @@ sys.path.insert(0, str(HERE.parent / "http"))
 from shop import Shop
 from stack import BUILD, ROOT, SERVICES, Stack, eventually
 
-# Names of products: 20 times 50 pairs of words, so a search for both finds a
-# thousandth of them.
+# Names of products: 20 times 50 pairs of words of which none begins another, so a
+# search for both finds a thousandth of them.
 FILL_PRODUCTS = """
 WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?)
 INSERT INTO product (sku, name, description, price, currency, category, attributes, stock,
     created_at, updated_at)
-SELECT printf('tea-%07d', i), printf('Leaf%d garden%d tea, chest %d', i % 20, i / 20 % 50, i),
+SELECT printf('tea-%07d', i), printf('Leaf%02d garden%02d tea, chest %d', i % 20, i / 20 % 50, i),
     'Picked by hand, dried in the shade, packed in tin. Keeps for two years.',
     100 + i * 7919 % 10000, 'EUR', printf('sort-%d', i % 20), '{"weight_g":250}', 1000000000,
     1700000000000 + i, 1700000000000 + i FROM n"""
@@ -79,19 +79,18 @@ def new_customers(stack, count):
 def waiting(stack):
     """Messages between the services that are not delivered yet."""
     shop = Shop(stack, internal=True)
-    total = 0
-    for service in ("user", "cart", "payment"):
-        connection = shop.connect(False)
-        connection.request("GET", f"/_metrics/{service}/1")
-        text = connection.getresponse().read().decode()
-        total += int(float(re.search(r"^coster_outbox_waiting (\S+)", text, re.M)[1]))
-        connection.close()
-    return total
+    return sum(shop.get(f"/_health/{service}/1", expect=200).json["outbox"]
+        for service in ("user", "cart", "payment"))
 
 
-def settle(stack, seconds=60):
-    """Waits until what the load left to do in the background is done."""
-    eventually(lambda: waiting(stack) == 0, seconds)
+def settle(stack):
+    """Waits until what the load left to do is done: requests, which an instance takes in
+    order, and messages."""
+    shop = Shop(stack, internal=True)
+    for service in SERVICES:
+        for n in (1, 2):
+            shop.get(f"/_health/{service}/{n}", expect=200)
+    eventually(lambda: waiting(stack) == 0, 60)
 
 
 # ---- load --------------------------------------------------------------------

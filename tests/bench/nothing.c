@@ -50,7 +50,7 @@ answer(int fd)
 	if (n <= 0)
 		close(fd);
 	else if (n >= 8 && memcmp(text + n - 8, body_end, 8) == 0
-	    && write(fd, &reply, sizeof(reply)) != sizeof(reply))
+	    && send(fd, &reply, sizeof(reply), MSG_NOSIGNAL) != sizeof(reply))
 		close(fd);
 }
 

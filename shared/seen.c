@@ -1,0 +1,83 @@
+#include "shared/seen.h"
+
+#include <pthread.h>
+#include <sodium.h>
+
+struct place {
+	unsigned char hash[crypto_generichash_BYTES];
+	struct token_claims claims;
+};
+
+struct seen {
+	pthread_mutex_t lock;
+	struct place places[SEEN_PLACES];
+};
+
+struct seen *
+seen_new(void)
+{
+	struct seen *seen = calloc(1, sizeof(*seen));
+
+	if (seen == NULL)
+		abort();
+	pthread_mutex_init(&seen->lock, NULL);
+	return seen;
+}
+
+void
+seen_free(struct seen *seen)
+{
+	if (seen != NULL)
+		pthread_mutex_destroy(&seen->lock);
+	free(seen);
+}
+
+static struct place *
+place_of(struct seen *seen, const unsigned char *hash)
+{
+	return &seen->places[(hash[0] << 8 | hash[1]) % SEEN_PLACES];
+}
+
+static bool
+recall(struct seen *seen, const unsigned char *hash, int64_t now,
+    struct token_claims *c)
+{
+	struct place *p = place_of(seen, hash);
+	bool found;
+
+	pthread_mutex_lock(&seen->lock);
+	found = memcmp(p->hash, hash, sizeof(p->hash)) == 0;
+	if (found)
+		*c = p->claims;
+	pthread_mutex_unlock(&seen->lock);
+	return found && token_is_current(c, now);
+}
+
+static void
+keep(struct seen *seen, const unsigned char *hash, const struct token_claims *c)
+{
+	struct place *p = place_of(seen, hash);
+
+	pthread_mutex_lock(&seen->lock);
+	memcpy(p->hash, hash, sizeof(p->hash));
+	p->claims = *c;
+	pthread_mutex_unlock(&seen->lock);
+}
+
+enum err
+seen_verify(struct seen *seen, struct arena *a, const struct token_keys *keys,
+    const char *issuer, const char *token, int64_t now, struct token_claims *c,
+    const char **why)
+{
+	unsigned char hash[crypto_generichash_BYTES];
+	enum err err;
+
+	crypto_generichash(hash, sizeof(hash), (const unsigned char *)token,
+	    strlen(token), NULL, 0);
+	if (recall(seen, hash, now, c))
+		return OK;
+	err = token_verify(a, keys, issuer, token, now, c, why);
+	if (err == OK)
+		keep(seen, hash, c);
+	return err;
+}
