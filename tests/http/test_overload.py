@@ -23,7 +23,7 @@ if ASAN:
 PASSWORD = "nine green pears from here"
 QUEUE, BACKLOG = 64, 1024    # of an instance; the second is spawn-fcgi's
 HASHING, OTHER = 4 * 19, 40    # MiB: four workers hash, and all else
-KEPT = 64    # MiB: what an allocator may keep for the next time
+KEPT = OTHER + QUEUE    # MiB: the allocator may keep what bodies of 1 MiB had
 
 
 @pytest.fixture(scope="module")
