@@ -20,9 +20,10 @@ from shop import Shop
 from stack import BUILD, SERVICES, Stack, eventually, is_listening
 from trouble import ASAN, parent, rows
 
-FULL_RUN = os.environ.get("FAULTS") == "full"
-CUTS = 60 if FULL_RUN else 2
-SHIM = BUILD / "tests/storage/shim.so"
+LONG_RUN = os.environ.get("FAULTS") == "full"
+CUTS = 60 if LONG_RUN else 2
+SECONDS = 5 if LONG_RUN else 1
+WRITE, FULL, SYNC, MEMORY = 1, 2, 4, 8    # see tests/storage/shim.c
 MAILS = {"COSTER_MAIL_PER_HOUR": 100000, "COSTER_MAIL_PER_RECIPIENT": 100000}
 ROOT = os.geteuid() == 0
 
@@ -31,16 +32,15 @@ if ASAN:
 
 
 class Faults:
-    """Shared with the programs, see tests/storage/shim.c."""
-
-    WRITE, FULL, SYNC, MEMORY = 1, 2, 4, 8
+    """What fails in the programs: all of them share a file with it."""
 
     def __init__(self, path):
+        self.path = path
         path.write_bytes(bytes(16))
         with path.open("r+b") as f:
             self.memory = mmap.mmap(f.fileno(), 16)
 
-    def set(self, what, every=1):
+    def set(self, what, every):
         self.memory[:16] = struct.pack("<4I", 0, every, 0, 0)
         self.memory[:4] = struct.pack("<I", what)
 
@@ -56,9 +56,8 @@ def faults(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def stack(faults, tmp_path_factory):
-    path = next(p for p in tmp_path_factory.getbasetemp().glob("faults*/control"))
-    stack = Stack(LD_PRELOAD=SHIM, COSTER_FAULTS=path, **MAILS)
+def stack(faults):
+    stack = Stack(LD_PRELOAD=BUILD / "tests/storage/shim.so", COSTER_FAULTS=faults.path, **MAILS)
     yield stack
     stack.stop()
 
@@ -92,38 +91,36 @@ class Writers:
         return {service: write().status for service, write in self.writes.items()}
 
 
-W, F, S, M = Faults.WRITE, Faults.FULL, Faults.SYNC, Faults.MEMORY
-SHORT = [("failing writes", W, 5), ("a full disk", F, 1), ("failing fsync", S, 1)]
-LONG = [("failing writes", W, n) for n in (1, 2, 3, 10, 50)] \
-    + [("a full disk", F, n) for n in (2, 4, 20)] \
-    + [("failing fsync", S, n) for n in (2, 3, 10)] \
-    + [("failing writes and fsync", W | S, n) for n in (7, 30)] \
-    + [("failing malloc", M, n) for n in (300, 1000, 3000, 10000, 50000)]
-CASES = SHORT + LONG * FULL_RUN
+SHORT = [("failing writes", WRITE, 5), ("a full disk", FULL, 1), ("failing fsync", SYNC, 1)]
+LONG = [("failing writes", WRITE, n) for n in (1, 2, 3, 10, 50)] \
+    + [("a full disk", FULL, n) for n in (2, 4, 20)] \
+    + [("failing fsync", SYNC, n) for n in (2, 3, 10)] \
+    + [("failing writes and fsync", WRITE | SYNC, n) for n in (7, 30)] \
+    + [("failing malloc", MEMORY, n) for n in (300, 1000, 3000, 10000, 50000)]
+CASES = SHORT + LONG * LONG_RUN
 
 
 @pytest.mark.parametrize("name, what, every", CASES, ids=[f"{n}, every {e}" for n, _, e in CASES])
 def test_what_fails_is_not_acknowledged(stack, faults, name, what, every):
-    crowd = Crowd(stack, strict=False, reads=not what & M)
+    crowd = Crowd(stack, strict=False, reads=what != MEMORY)
     writers = Writers(stack, crowd)
-    seconds = 5 if FULL_RUN else 1
     with crowd:
         faults.set(what, every)
         try:
-            time.sleep(seconds)
+            time.sleep(SECONDS)
             if every == 1:    # nothing can be written: everybody says so
                 assert set(writers.statuses().values()) <= {503, 507}
         finally:
             failed = faults.clear()
-        if what & M:    # whoever had none left has ended, and is started again
+        if what == MEMORY:    # whoever had none left has ended, and is started again
             eventually(lambda: all(pathlib.Path(f"/proc/{pid}").exists()
                 for service in SERVICES for pid in stack.pids(service)))
         back = writers.seconds_until_good()
         crowd.go_on()
     crowd.check()
-    print(f"\n{name}, every call {every}: {failed} failed in {seconds} s; back after"
+    print(f"\n{name}, every call {every}: {failed} failed in {SECONDS} s; back after"
         f" {back * 1000:.0f} ms; {crowd.report()}")
-    assert failed > 0 and back < (3 if what & M else 1)
+    assert failed > 0 and back < (3 if what == MEMORY else 1)
 
 
 # ---- on real file systems, which only root can make ----

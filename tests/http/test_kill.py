@@ -9,7 +9,8 @@ import time
 import pytest
 
 from load import Crowd
-from stack import SERVICES, Stack
+from stack import SERVICES, Stack, eventually
+
 KILLS = 200 if os.environ.get("FAULTS") == "full" else 12
 
 
@@ -32,6 +33,6 @@ def test_nobody_notices_that_instances_are_killed(stack):
             if (n + 1) % 20 == 0:
                 print(f"\n{n + 1} kill -9", end="", flush=True)
         seconds = time.monotonic() - start
+        eventually(lambda: all(crowd.acknowledged.values()) or crowd.faults, 60)
     crowd.check()
-    assert all(crowd.acknowledged.values())
     print(f"\n{KILLS} kill -9 in {seconds:.0f} s, {crowd.report()}; nothing lost, nothing twice")
