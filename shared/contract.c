@@ -18,6 +18,8 @@ static const struct {
 	{ ROUTE_SLOW, "slow" },
 	{ ROUTE_SECRET, "secret" },
 	{ ROUTE_MAYBE_BODY, "maybe-body" },
+	{ ROUTE_EMPTY, "empty" },
+	{ ROUTE_TAGGED, "tagged" },
 };
 
 static const char *const types[] = {
@@ -125,6 +127,18 @@ put_object(struct buf *b, const char *key, const struct field_table *table)
 }
 
 static void
+put_types(struct buf *b, const struct route *route)
+{
+	static const char *const json[] = { "application/json", NULL };
+	const char *const *t = route->types != NULL ? route->types : json;
+
+	json_open(b, "types", '[');
+	for (; !(route->flags & ROUTE_EMPTY) && *t != NULL; t++)
+		json_textn(b, NULL, *t, strcspn(*t, ";"));
+	json_close(b, ']');
+}
+
+static void
 put_route(struct buf *b, const struct route *route)
 {
 	static const struct field_table none;
@@ -137,6 +151,7 @@ put_route(struct buf *b, const struct route *route)
 		if (route->flags & flags[i].flag)
 			json_text(b, NULL, flags[i].name);
 	json_close(b, ']');
+	put_types(b, route);
 	put_object(b, "query", route->query != NULL ? route->query : &none);
 	if (route->body != NULL)
 		put_object(b, "body", route->body);

@@ -50,6 +50,34 @@ is_read(const struct req *r)
 	return strcmp(r->route->method, "GET") == 0;
 }
 
+/* A browser asks before it sends what a page of another origin wants sent. */
+static void
+reply_options(struct req *r)
+{
+	(void)reply_empty(r, 204);
+	reply_field(r, "Allow", "%s", r->allow);
+	if (*r->param[PARAM_CORS] == '\0')
+		return;
+	reply_field(r, "Access-Control-Allow-Methods", "%s", r->allow);
+	reply_field(r, "Access-Control-Allow-Headers", "%s",
+	    "Authorization, Content-Type, Idempotency-Key, If-Match,"
+	    " If-None-Match, X-Request-Id");
+	reply_field(r, "Access-Control-Max-Age", "600");
+}
+
+/* All that the table knows of a request, before its endpoint is asked. */
+static enum err
+check_request(struct req *r)
+{
+	enum err err;
+
+	if ((err = auth_caller(r)) || (err = auth_route(r))
+	    || (err = req_negotiate(r)))
+		return err;
+	return r->route->flags & ROUTE_TAGGED ? OK
+					      : req_conditions(r, INT_NONE);
+}
+
 /* Ends what the endpoint left open. */
 static enum err
 end_transaction(struct req *r, enum err err)
@@ -108,6 +136,16 @@ run_once(struct req *r, bool *overtaken)
 }
 
 static enum err
+run_read(struct req *r)
+{
+	enum err err = end_transaction(r, run_endpoint(r));
+
+	if (err == OK && (r->route->flags & ROUTE_TAGGED))
+		err = req_conditions(r, r->reply.version);
+	return err;
+}
+
+static enum err
 run_write(struct req *r)
 {
 	bool overtaken = false;
@@ -127,17 +165,16 @@ handle(struct req *r)
 		goto out;
 	err = find_route(r);
 	if (err == ERR_METHOD && strcmp(r->param[PARAM_METHOD], "OPTIONS") == 0) {
-		err = reply_empty(r, 204);
-		reply_field(r, "Allow", "%s", r->allow);
+		reply_options(r);
+		err = OK;
 		goto out;
 	}
-	if (err || (err = auth_caller(r)) || (err = auth_route(r))
-	    || (err = set_deadline(r)))
+	if (err || (err = check_request(r)) || (err = set_deadline(r)))
 		goto out;
 	if (on_loop && (r->route->flags & ROUTE_SLOW))
 		return ERR_DEFER;
 	if (is_read(r))
-		err = end_transaction(r, run_endpoint(r));
+		err = run_read(r);
 	else
 		err = run_write(r);
 	if (on_loop && err == ERR_DEFER)

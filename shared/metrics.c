@@ -8,9 +8,16 @@
 
 static handler_fn get_health, get_metrics;
 
+static const char *const types[] = {
+	"text/plain; version=0.0.4; charset=utf-8",
+	"application/openmetrics-text; version=1.0.0; charset=utf-8",
+	NULL,
+};
+
 static const struct route routes[] = {
 	{ "GET", "/_health", get_health, ROUTE_INTERNAL | ROUTE_SERVICE },
-	{ "GET", "/_metrics", get_metrics, ROUTE_INTERNAL | ROUTE_SERVICE },
+	{ "GET", "/_metrics", get_metrics, ROUTE_INTERNAL | ROUTE_SERVICE,
+	    .types = types },
 };
 
 const struct route_table metrics_routes = ROUTES(routes);
@@ -299,15 +306,8 @@ put_outbox(struct page *p, struct db *db)
 static enum err
 get_metrics(struct req *r)
 {
-	static const char *const types[] = {
-		"text/plain; version=0.0.4; charset=utf-8",
-		"application/openmetrics-text; version=1.0.0; charset=utf-8",
-	};
-	/* Its parameters, a version and a weight, make no difference here. */
-	bool open
-	    = strstr(r->param[PARAM_ACCEPT], "application/openmetrics-text")
-	    != NULL;
-	struct page p = { reply_type(r, 200, types[open]), open };
+	bool open = r->type == 1;
+	struct page p = { reply_type(r, 200, types[r->type]), open };
 	enum err err;
 
 	put_head(&p, "coster_build_info", "gauge", "What runs: always 1.");

@@ -86,21 +86,47 @@ etag_matches(const char *field, int64_t version)
 
 	if (strcmp(field, "*") == 0)
 		return true;
-	while (*field != '\0') {
-		size_t n = strcspn(field, ",");
+	if (version == INT_NONE)
+		return false;
+	while (*(field += strspn(field, ", \t")) != '\0') {
+		const char *start = field;
+		size_t n;
 
-		if (strncmp(field, "W/", 2) == 0) {
-			field += 2;
-			n -= 2;
-		}
-		while (n > len && (field[n - 1] == ' ' || field[n - 1] == '\t'))
-			n--;
-		if (n == len && strncmp(field, tag, len) == 0)
+		if (strncmp(start, "W/", 2) == 0)
+			start += 2;
+		n = 1 + strcspn(start + (*start == '"'), "\"") + 1;
+		if (*start != '"' || start[n - 1] != '"')
+			return false; /* no list of tags */
+		field = start + n;
+		field += strspn(field, " \t");
+		if (*field != ',' && *field != '\0')
+			return false;
+		if (n == len && strncmp(start, tag, len) == 0)
 			return true;
-		field += strcspn(field, ",");
-		field += strspn(field, ", \t");
 	}
 	return false;
+}
+
+/* Which request fields the reply is chosen by, nginx's compression among them,
+ * and which pages may read it (the fetch standard's CORS protocol). Cookies are
+ * for the shop's own pages: to others nobody allows credentials. */
+static void
+put_origin(const struct req *r, struct buf *head)
+{
+	const char *origin = r->param[PARAM_CORS];
+
+	buf_adds(head, "Vary: Accept-Encoding, Origin");
+	if (r->route != NULL && r->route->types != NULL)
+		buf_adds(head, ", Accept");
+	buf_adds(head, "\r\n");
+	if (*origin == '\0')
+		return;
+	buf_adds(head, "Access-Control-Allow-Origin: ");
+	buf_adds(head, origin);
+	buf_adds(head,
+	    "\r\nAccess-Control-Expose-Headers: Allow, Content-Disposition,"
+	    " ETag, Idempotent-Replayed, Link, Location, Retry-After,"
+	    " WWW-Authenticate, X-Request-Id\r\n");
 }
 
 /* The status line and all header fields but Content-Length. */
@@ -117,7 +143,9 @@ put_head(struct req *r, struct buf *head)
 	buf_add(head, reply->fields.data, reply->fields.len);
 	buf_adds(head, "Cache-Control: ");
 	buf_adds(head, reply->cache_control);
-	buf_adds(head, "\r\nX-Request-Id: ");
+	buf_adds(head, "\r\n");
+	put_origin(r, head);
+	buf_adds(head, "X-Request-Id: ");
 	buf_adds(head, r->param[PARAM_TRACE]);
 	buf_adds(head, "\r\n");
 }
@@ -171,8 +199,7 @@ reply_finish(struct req *r, struct buf *head)
 	buf_init(head, r->arena);
 	if (reply->started)
 		return;
-	if (reply->status == 200 && reply->version != INT_NONE
-	    && *r->param[PARAM_IF_NONE_MATCH] != '\0'
+	if (reply->status == 200 && *r->param[PARAM_IF_NONE_MATCH] != '\0'
 	    && (is_head || strcmp(method, "GET") == 0)
 	    && etag_matches(r->param[PARAM_IF_NONE_MATCH], reply->version)) {
 		reply->status = 304;

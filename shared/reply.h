@@ -51,8 +51,8 @@ void reply_field(struct req *r, const char *name, const char *fmt, ...)
 void reply_location(struct req *r, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
 
-/* A strong ETag (RFC 9110 section 8.8.3); GET with a matching If-None-Match
- * becomes 304. */
+/* A strong ETag (RFC 9110 section 8.8.3). A GET whose If-None-Match matches
+ * becomes 304; "*" matches without one too. */
 void reply_version(struct req *r, int64_t version);
 
 /* Sends what the body holds when that is much, and empties it: call it
@@ -63,8 +63,8 @@ MUST_USE enum err reply_flush(struct req *r);
  * stands ready in r->reply.body, empty where none may be sent. */
 void reply_finish(struct req *r, struct buf *head);
 
-/* Does an If-Match or If-None-Match field name this version? Weak tags count:
- * nginx weakens them when it compresses. */
+/* Does an If-Match or If-None-Match field name this version? "*" does, whatever
+ * the version; weak tags count: nginx weakens them when it compresses. */
 bool etag_matches(const char *field, int64_t version);
 
 #endif

@@ -7,6 +7,7 @@ const char *const param_names[] = {
 	[PARAM_KEY] = "COSTER_KEY",
 	[PARAM_PEER] = "COSTER_PEER",
 	[PARAM_NETWORK] = "COSTER_NETWORK",
+	[PARAM_CORS] = "COSTER_CORS",
 	[PARAM_METHOD] = "REQUEST_METHOD",
 	[PARAM_SCRIPT_NAME] = "SCRIPT_NAME",
 	[PARAM_PATH] = "PATH_INFO",
@@ -142,25 +143,44 @@ req_query(struct req *r, void *into)
 }
 
 enum err
-req_if_match(struct req *r, int64_t version)
+req_conditions(struct req *r, int64_t version)
 {
-	const char *want = r->param[PARAM_IF_MATCH];
+	const char *match = r->param[PARAM_IF_MATCH],
+		   *none_match = r->param[PARAM_IF_NONE_MATCH];
+	bool read = strcmp(r->route->method, "GET") == 0;
+	bool stale = *match != '\0' && !etag_matches(match, version);
 
-	if (*want == '\0' || etag_matches(want, version))
+	if (!stale && (read || !etag_matches(none_match, version)))
 		return OK;
-	return req_fail(r, ERR_PRECONDITION,
-	    "it has changed: it is at version %lld now", (long long)version);
+	if (version == INT_NONE)
+		return req_fail(
+		    r, ERR_PRECONDITION, "it is there, and has no version");
+	return req_fail(r, ERR_PRECONDITION, "it is at version %lld now",
+	    (long long)version);
 }
 
-/* The q of a media range's parameters; 1 without one. */
-static double
+/* The q of a media range's parameters in thousandths; 1000 without one, 0 for
+ * what is no weight (RFC 9110 section 12.4.2). */
+static int
 weight(const char *parameters, size_t len)
 {
-	for (size_t i = 1; i + 1 < len; i++)
-		if ((parameters[i] | 32) == 'q' && parameters[i + 1] == '='
-		    && strchr("; \t", parameters[i - 1]) != NULL)
-			return strtod(parameters + i + 2, NULL);
-	return 1;
+	const char *p = parameters, *end = parameters + len;
+	int q = 0;
+
+	for (; end - p > 2; p++)
+		if (strchr("; \t", *p) != NULL && (p[1] | 32) == 'q'
+		    && p[2] == '=')
+			break;
+	if (end - p <= 2)
+		return 1000;
+	p += 3;
+	if (p < end && (*p == '0' || *p == '1'))
+		q = (*p++ - '0') * 1000;
+	if (p < end && *p == '.')
+		for (int unit = 100; ++p < end && *p >= '0' && *p <= '9';
+		     unit /= 10)
+			q += (*p - '0') * unit;
+	return q <= 1000 ? q : 0;
 }
 
 /* How exactly a media range names the type: 3 whole, 2 its first half, 1 as
@@ -170,7 +190,7 @@ match_range(const char *range, size_t len, const char *type)
 {
 	size_t half = strcspn(type, "/") + 1;
 
-	if (len == strlen(type) && strncasecmp(range, type, len) == 0)
+	if (len == strcspn(type, ";") && strncasecmp(range, type, len) == 0)
 		return 3;
 	if (len == half + 1 && range[half] == '*'
 	    && strncasecmp(range, type, half) == 0)
@@ -178,12 +198,11 @@ match_range(const char *range, size_t len, const char *type)
 	return len == 3 && strncmp(range, "*/*", 3) == 0;
 }
 
-/* How much Accept likes a type, 0 to 1: what names it most exactly counts. */
-static double
+/* How much Accept likes a type: what names it most exactly counts. */
+static int
 quality(const char *accept, const char *type)
 {
-	double q = 0;
-	int best = 0;
+	int best = 0, q = 0;
 
 	while (*(accept += strspn(accept, ", \t")) != '\0') {
 		size_t len = strcspn(accept, ","),
@@ -199,24 +218,27 @@ quality(const char *accept, const char *type)
 	return q;
 }
 
-int
-req_accepts(const struct req *r, const char *const *types)
+enum err
+req_negotiate(struct req *r)
 {
+	static const char *const json[] = { "application/json", NULL };
+	const char *const *types = r->route->types;
 	const char *accept = r->param[PARAM_ACCEPT];
-	double best = 0;
-	int which = -1;
+	int best = 0;
 
-	if (*accept == '\0')
-		return 0;
+	if (*accept == '\0' || (r->route->flags & ROUTE_EMPTY))
+		return OK;
+	if (types == NULL)
+		types = json;
 	for (int i = 0; types[i] != NULL; i++) {
-		double q = quality(accept, types[i]);
+		int q = quality(accept, types[i]);
 
 		if (q > best) {
 			best = q;
-			which = i;
+			r->type = i;
 		}
 	}
-	return which;
+	return best > 0 ? OK : ERR_NOT_ACCEPTABLE;
 }
 
 enum err

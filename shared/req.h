@@ -23,6 +23,7 @@ enum param {
 	PARAM_KEY,
 	PARAM_PEER,
 	PARAM_NETWORK,
+	PARAM_CORS, /* Origin, if pages of it may read the reply */
 	PARAM_METHOD,
 	PARAM_SCRIPT_NAME,
 	PARAM_PATH,
@@ -66,6 +67,7 @@ struct req {
 	const struct route *route;
 	int64_t uid, id; /* what the path named */
 	const char *word;
+	int type; /* which of the route's types the reply is to have */
 	struct caller caller;
 
 	struct faults faults;
@@ -104,13 +106,15 @@ MUST_USE enum err req_json(struct req *r, struct json_object **root);
 MUST_USE enum err req_body(struct req *r, void *into);
 MUST_USE enum err req_query(struct req *r, void *into);
 
-/* ERR_PRECONDITION when If-Match is there and does not name this version. */
-MUST_USE enum err req_if_match(struct req *r, int64_t version);
+/* The conditions of RFC 9110 section 13.1, held against the version that there
+ * is, INT_NONE for something without one: ERR_PRECONDITION when If-Match does
+ * not name it, or If-None-Match of a write does. */
+MUST_USE enum err req_conditions(struct req *r, int64_t version);
 
-/* Which of the types, up to a NULL, Accept likes best (RFC 9110 section
- * 12.5.1), the first of equals; -1 when it allows none of them, which is
- * ERR_NOT_ACCEPTABLE. */
-int req_accepts(const struct req *r, const char *const *types);
+/* Chooses r->type, the one of the route's types that Accept likes best (RFC
+ * 9110 section 12.5.1), the first of equals: ERR_NOT_ACCEPTABLE when it allows
+ * none of them. */
+MUST_USE enum err req_negotiate(struct req *r);
 
 /* The loop must not wait: ERR_DEFER there, which has the request run again on
  * a worker thread; OK on one. */

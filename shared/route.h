@@ -4,7 +4,8 @@
  * A pattern's segments are literal, or {uid}, {id} (positive numbers below
  * 2^53), or {word} (1 to 128 of the characters of base64url). Every route
  * says who may call it; a router with one that does not, does not start.
- * HEAD is answered as GET, OPTIONS and 405 from the table.
+ * HEAD is answered as GET; OPTIONS, 405, 406 and the faults of a query that
+ * nothing reads are answered from the table.
  */
 #ifndef COSTER_ROUTE_H
 #define COSTER_ROUTE_H
@@ -22,8 +23,8 @@ typedef enum err handler_fn(struct req *r);
 enum route_flags {
 	/* Who may call it: any of these is enough. */
 	ROUTE_ANYONE = 1 << 0,
-	ROUTE_SELF = 1 << 1,	 /* the user that {uid} names; 404 to others */
-	ROUTE_USER = 1 << 2,	 /* any user: the SQL knows what is theirs */
+	ROUTE_SELF = 1 << 1, /* the user that {uid} names; 404 to others */
+	ROUTE_USER = 1 << 2, /* any user: the SQL knows what is theirs */
 	ROUTE_ADMIN = 1 << 3,
 	ROUTE_SERVICE = 1 << 4,	 /* another coster service */
 	ROUTE_INTERNAL = 1 << 5, /* anyone in the internal network */
@@ -34,6 +35,12 @@ enum route_flags {
 	ROUTE_SLOW = 1 << 8, /* hashes, calls or streams: on a worker thread */
 	ROUTE_SECRET = 1 << 9, /* its reply holds a secret: it is not stored */
 	ROUTE_MAYBE_BODY = 1 << 10, /* all of its body may be left out */
+
+	/* How it speaks HTTP. */
+	ROUTE_EMPTY = 1 << 11, /* its reply has no body: any Accept will do */
+	/* Its path names something with a version, against which the endpoint
+	 * holds the conditions of a write (req_conditions). */
+	ROUTE_TAGGED = 1 << 12,
 };
 
 struct route {
@@ -44,6 +51,7 @@ struct route {
 	 * body is not looked at, a query has no parameter that is known. */
 	const struct field_table *body, *query;
 	const struct field *batch; /* the body may also be such an array */
+	const char *const *types;  /* it can reply, up to a NULL; NULL: JSON */
 };
 
 struct route_table {

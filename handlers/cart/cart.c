@@ -16,18 +16,21 @@ static const struct field_table add_fields, change_fields;
 
 static const struct route routes[] = {
 	{ "POST", "/user/{uid}/cart", post_item,
-	    ROUTE_SELF | ROUTE_ADMIN | ROUTE_SLOW, .body = &add_fields },
+	    ROUTE_SELF | ROUTE_ADMIN | ROUTE_SLOW | ROUTE_TAGGED,
+	    .body = &add_fields },
 	{ "GET", "/user/{uid}/cart", get_cart,
-	    ROUTE_SELF | ROUTE_ADMIN | ROUTE_SERVICE },
+	    ROUTE_SELF | ROUTE_ADMIN | ROUTE_SERVICE | ROUTE_TAGGED },
 	{ "DELETE", "/user/{uid}/cart", delete_cart,
-	    ROUTE_SELF | ROUTE_ADMIN | ROUTE_SERVICE },
-	{ "GET", "/user/{uid}/cart/{id}", get_item, ROUTE_SELF | ROUTE_ADMIN },
+	    ROUTE_SELF | ROUTE_ADMIN | ROUTE_SERVICE | ROUTE_EMPTY
+		| ROUTE_TAGGED },
+	{ "GET", "/user/{uid}/cart/{id}", get_item,
+	    ROUTE_SELF | ROUTE_ADMIN | ROUTE_TAGGED },
 	{ "PUT", "/user/{uid}/cart/{id}", change_item,
-	    ROUTE_SELF | ROUTE_ADMIN, .body = &change_fields },
+	    ROUTE_SELF | ROUTE_ADMIN | ROUTE_TAGGED, .body = &change_fields },
 	{ "PATCH", "/user/{uid}/cart/{id}", change_item,
-	    ROUTE_SELF | ROUTE_ADMIN, .body = &change_fields },
+	    ROUTE_SELF | ROUTE_ADMIN | ROUTE_TAGGED, .body = &change_fields },
 	{ "DELETE", "/user/{uid}/cart/{id}", delete_item,
-	    ROUTE_SELF | ROUTE_ADMIN },
+	    ROUTE_SELF | ROUTE_ADMIN | ROUTE_EMPTY | ROUTE_TAGGED },
 };
 const struct route_table cart_routes = ROUTES(routes);
 
@@ -302,6 +305,7 @@ post_item(struct req *r)
 	if (err)
 		return req_fail(r, err, "the catalog cannot be asked just now");
 	if ((err = db_begin(r->db)) || (err = cart_change(r, &was))
+	    || (err = req_conditions(r, was.version))
 	    || (err = check_currency(r, offer.currency))
 	    || (err = add_offer(r, &offer, wanted.quantity, &id, &status))
 	    || (err = reply_item(r, status, id)))
@@ -361,7 +365,8 @@ delete_cart(struct req *r)
 	struct cart was;
 	enum err err;
 
-	if ((err = cart_change(r, &was)) || (err = req_if_match(r, was.version))
+	if ((err = cart_change(r, &was))
+	    || (err = req_conditions(r, was.version))
 	    || (err = db_exec(r->db, &cart_empty, DB_ARGS(DB_INT(r->uid)))))
 		return err;
 	if (r->caller.role == ROLE_SERVICE && (err = forget(r)))
@@ -387,7 +392,7 @@ load_item(struct req *r, struct wanted *wanted)
 
 	err = db_get(r->db, &item_load, DB_ARGS(DB_INT(r->uid), DB_INT(r->id)),
 	    DB_INTO(DB_INT_TO(&wanted->quantity), DB_INT_TO(&version)));
-	if (err || (err = req_if_match(r, version)))
+	if (err || (err = req_conditions(r, version)))
 		return err;
 	return cart_change(r, &was);
 }

@@ -32,7 +32,8 @@ static const struct field_table no_fields; /* {} */
 
 static const struct route routes[] = {
 	{ "POST", "/user/{uid}/cart/checkout", post_checkout,
-	    ROUTE_SELF | ROUTE_ADMIN | ROUTE_SLOW | ROUTE_MAYBE_BODY,
+	    ROUTE_SELF | ROUTE_ADMIN | ROUTE_SLOW | ROUTE_MAYBE_BODY
+		| ROUTE_TAGGED,
 	    .body = &no_fields },
 };
 const struct route_table checkout_routes = ROUTES(routes);
@@ -317,7 +318,7 @@ start(struct req *r, const struct cart *cart, struct checkout *c)
 	if ((err = snapshot(r, &lines)))
 		return err;
 	if (lines != NULL) {
-		err = req_if_match(r, cart->version);
+		err = req_conditions(r, cart->version);
 		return err ? err : freeze(r, lines, c);
 	}
 	err = load(r->db, &checkout_last, DB_ARGS(DB_INT(r->uid)), c);

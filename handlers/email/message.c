@@ -19,10 +19,11 @@ static const struct field_table message_fields, query_fields, erasure_fields;
 static const struct route routes[] = {
 	{ "POST", "/send_email", post_message,
 	    ROUTE_SERVICE | ROUTE_ADMIN | ROUTE_SLOW, .body = &message_fields },
-	{ "GET", "/send_email/{id}", get_message, ROUTE_SERVICE | ROUTE_ADMIN },
+	{ "GET", "/send_email/{id}", get_message,
+	    ROUTE_SERVICE | ROUTE_ADMIN | ROUTE_TAGGED },
 	{ "GET", "/send_email", get_messages, ROUTE_SERVICE | ROUTE_ADMIN,
 	    .query = &query_fields },
-	{ "DELETE", "/send_email", erase_messages, ROUTE_SERVICE,
+	{ "DELETE", "/send_email", erase_messages, ROUTE_SERVICE | ROUTE_EMPTY,
 	    .query = &erasure_fields },
 };
 const struct route_table message_routes = ROUTES(routes);

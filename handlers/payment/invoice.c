@@ -18,7 +18,8 @@ static const struct route routes[] = {
 	    .body = &order_fields },
 	{ "GET", "/invoices", get_invoices, ROUTE_USER | ROUTE_SERVICE,
 	    .query = &query_fields },
-	{ "GET", "/invoices/{id}", get_invoice, ROUTE_USER | ROUTE_SERVICE },
+	{ "GET", "/invoices/{id}", get_invoice,
+	    ROUTE_USER | ROUTE_SERVICE | ROUTE_TAGGED },
 };
 const struct route_table invoice_routes = ROUTES(routes);
 
@@ -209,7 +210,7 @@ invoice_find(struct req *r, struct invoice *v)
 enum err
 invoice_expect(struct req *r, const struct invoice *v, const char *status)
 {
-	enum err err = req_if_match(r, v->version);
+	enum err err = req_conditions(r, v->version);
 
 	if (err || strcmp(v->status, status) == 0)
 		return err;

@@ -13,8 +13,8 @@ static handler_fn pay;
 static const struct field_table payment_fields;
 
 static const struct route routes[] = {
-	{ "POST", "/invoices/{id}/pay", pay, ROUTE_USER | ROUTE_SLOW,
-	    .body = &payment_fields },
+	{ "POST", "/invoices/{id}/pay", pay,
+	    ROUTE_USER | ROUTE_SLOW | ROUTE_TAGGED, .body = &payment_fields },
 };
 const struct route_table payment_routes = ROUTES(routes);
 

@@ -13,7 +13,7 @@ static const struct field_table request_fields;
 
 static const struct route routes[] = {
 	{ "POST", "/invoices/{id}/refund", refund,
-	    ROUTE_ADMIN | ROUTE_SLOW | ROUTE_MAYBE_BODY,
+	    ROUTE_ADMIN | ROUTE_SLOW | ROUTE_MAYBE_BODY | ROUTE_TAGGED,
 	    .body = &request_fields },
 };
 const struct route_table refund_routes = ROUTES(routes);

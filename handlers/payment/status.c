@@ -13,7 +13,8 @@
 static handler_fn void_invoice;
 
 static const struct route routes[] = {
-	{ "POST", "/invoices/{id}/void", void_invoice, ROUTE_ADMIN },
+	{ "POST", "/invoices/{id}/void", void_invoice,
+	    ROUTE_ADMIN | ROUTE_TAGGED },
 };
 const struct route_table status_routes = ROUTES(routes);
 

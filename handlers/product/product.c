@@ -14,12 +14,13 @@ static const struct field_table create_fields, change_fields;
 static const struct route routes[] = {
 	{ "POST", "/product", post_product, ROUTE_ADMIN,
 	    .body = &create_fields },
-	{ "GET", "/product/{id}", get_product, ROUTE_ANYONE },
-	{ "PUT", "/product/{id}", change_product, ROUTE_ADMIN,
+	{ "GET", "/product/{id}", get_product, ROUTE_ANYONE | ROUTE_TAGGED },
+	{ "PUT", "/product/{id}", change_product, ROUTE_ADMIN | ROUTE_TAGGED,
 	    .body = &change_fields },
-	{ "PATCH", "/product/{id}", change_product, ROUTE_ADMIN,
+	{ "PATCH", "/product/{id}", change_product, ROUTE_ADMIN | ROUTE_TAGGED,
 	    .body = &change_fields },
-	{ "DELETE", "/product/{id}", delete_product, ROUTE_ADMIN },
+	{ "DELETE", "/product/{id}", delete_product,
+	    ROUTE_ADMIN | ROUTE_EMPTY | ROUTE_TAGGED },
 };
 const struct route_table product_routes = ROUTES(routes);
 
@@ -128,7 +129,7 @@ load(struct req *r, struct product *p)
 		DB_TEXT_TO(&p->attributes_text), DB_INT_TO(&p->stock),
 		DB_INT_TO(&p->deleted_at), DB_INT_TO(&p->version)));
 
-	return err ? err : req_if_match(r, p->version);
+	return err ? err : req_conditions(r, p->version);
 }
 
 /* Brings the full-text index up to date with a product. */

@@ -35,7 +35,7 @@ static const struct route routes[] = {
 	{ "POST", "/product/reservations/{id}/commit", commit_reservation,
 	    ROUTE_SERVICE },
 	{ "DELETE", "/product/reservations/{id}", delete_reservation,
-	    ROUTE_SERVICE },
+	    ROUTE_SERVICE | ROUTE_EMPTY },
 };
 const struct route_table reservation_routes = ROUTES(routes);
 

@@ -21,8 +21,8 @@ static const struct route routes[] = {
 	{ "POST", "/log", post_log, ROUTE_ANYONE, .body = &entry_fields,
 	    .batch = &batch },
 	{ "GET", "/log/{id}", get_entry, READERS },
-	{ "DELETE", "/log", forget_person, ROUTE_SERVICE | ROUTE_SLOW,
-	    .query = &person_fields },
+	{ "DELETE", "/log", forget_person,
+	    ROUTE_SERVICE | ROUTE_SLOW | ROUTE_EMPTY, .query = &person_fields },
 };
 const struct route_table entry_routes = ROUTES(routes);
 

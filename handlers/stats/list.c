@@ -12,8 +12,18 @@
 static handler_fn get_log;
 static const struct field_table query_fields;
 
+enum { JSON, LINES, CSV, TYPE__COUNT };
+
+static const char *const types[] = {
+	[JSON] = "application/json",
+	[LINES] = "application/x-ndjson",
+	[CSV] = "text/csv; charset=utf-8",
+	[TYPE__COUNT] = NULL,
+};
+
 static const struct route routes[] = {
-	{ "GET", "/log", get_log, READERS, .query = &query_fields },
+	{ "GET", "/log", get_log, READERS, .query = &query_fields,
+	    .types = types },
 };
 const struct route_table list_routes = ROUTES(routes);
 
@@ -48,15 +58,6 @@ static const struct field_table query_fields = FIELDS(
 	FIELD(struct query, to, .format = FORMAT_TIME),
 	FIELD(struct query, user_id, .min = 1),
 	FIELD(struct query, action, .format = FORMAT_NAME, .min = 1, .max = 100));
-
-enum { JSON, LINES, CSV, TYPE__COUNT };
-
-static const char *const types[] = {
-	[JSON] = "application/json",
-	[LINES] = "application/x-ndjson",
-	[CSV] = "text/csv",
-	[TYPE__COUNT] = NULL,
-};
 
 static void
 put_line(struct buf *b, const struct entry *e)
@@ -104,19 +105,18 @@ put_row(struct buf *b, const struct entry *e)
 }
 
 static const struct stream {
-	const char *type, *head;
+	const char *head;
 	void (*put)(struct buf *b, const struct entry *e);
 } streams[] = {
-	[LINES] = { "application/x-ndjson", "", put_line },
-	[CSV] = { "text/csv; charset=utf-8", "id,at,user_id,action,data\r\n",
-	    put_row },
+	[LINES] = { "", put_line },
+	[CSV] = { "id,at,user_id,action,data\r\n", put_row },
 };
 _Static_assert(ARRAY_LEN(streams) == TYPE__COUNT, "every type is written");
 
 static enum err
 send_stream(struct req *r, const struct stream *s, struct db_rows *q)
 {
-	struct buf *b = reply_type(r, 200, s->type);
+	struct buf *b = reply_type(r, 200, types[r->type]);
 	enum err err = OK, ended;
 
 	buf_adds(b, s->head);
@@ -174,15 +174,12 @@ get_log(struct req *r)
 	struct query in = { .page = PAGE_INIT,
 		.to = INT64_MAX,
 		.user_id = INT_NONE };
-	int type = req_accepts(r, types);
 	enum source source;
 	struct db_rows q;
 	int64_t at, id;
 	enum err err;
 
-	if (type < 0)
-		return ERR_NOT_ACCEPTABLE;
-	if (type != JSON) {
+	if (r->type != JSON) {
 		in.page.limit = INT_MAX_EXACT;
 		if ((err = req_may_wait(r)))
 			return err;
@@ -196,9 +193,9 @@ get_log(struct req *r)
 	    : in.action != NULL		? ACTION
 					: ALL;
 	q = db_query(r->db, &lists[source],
-	    DB_ARGS(DB_INT(in.page.limit + (type == JSON)), DB_INT(id),
+	    DB_ARGS(DB_INT(in.page.limit + (r->type == JSON)), DB_INT(id),
 		DB_INT(at), DB_INT(in.to), DB_INT(in.user_id),
 		DB_TEXT(in.action)));
-	return type == JSON ? send_page(r, &in.page, &q)
-			    : send_stream(r, &streams[type], &q);
+	return r->type == JSON ? send_page(r, &in.page, &q)
+			       : send_stream(r, &streams[r->type], &q);
 }

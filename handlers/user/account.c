@@ -23,12 +23,13 @@ static const struct route routes[] = {
 	{ "GET", "/user", get_users, ROUTE_ADMIN | ROUTE_SERVICE,
 	    .query = &query_fields },
 	{ "GET", "/user/{uid}", get_user,
-	    ROUTE_SELF | ROUTE_ADMIN | ROUTE_SERVICE },
-	{ "PUT", "/user/{uid}", change_user, ROUTE_SELF | ROUTE_ADMIN,
-	    .body = &change_fields },
-	{ "PATCH", "/user/{uid}", change_user, ROUTE_SELF | ROUTE_ADMIN,
-	    .body = &change_fields },
-	{ "DELETE", "/user/{uid}", delete_user, ROUTE_SELF | ROUTE_ADMIN },
+	    ROUTE_SELF | ROUTE_ADMIN | ROUTE_SERVICE | ROUTE_TAGGED },
+	{ "PUT", "/user/{uid}", change_user,
+	    ROUTE_SELF | ROUTE_ADMIN | ROUTE_TAGGED, .body = &change_fields },
+	{ "PATCH", "/user/{uid}", change_user,
+	    ROUTE_SELF | ROUTE_ADMIN | ROUTE_TAGGED, .body = &change_fields },
+	{ "DELETE", "/user/{uid}", delete_user,
+	    ROUTE_SELF | ROUTE_ADMIN | ROUTE_EMPTY | ROUTE_TAGGED },
 };
 const struct route_table account_routes = ROUTES(routes);
 
@@ -161,7 +162,7 @@ load(struct req *r, struct account *a)
 	if (err)
 		return err;
 	a->key = text_lower(r->arena, a->email);
-	return req_if_match(r, a->version);
+	return req_conditions(r, a->version);
 }
 
 enum err

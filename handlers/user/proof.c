@@ -24,12 +24,12 @@ static const struct field_table verify_fields, request_fields, reset_fields;
 static const struct route routes[] = {
 	{ "POST", "/user/{uid}/verification", post_verification,
 	    ROUTE_SELF | ROUTE_ADMIN },
-	{ "POST", "/user/verification", verify, ROUTE_ANYONE,
+	{ "POST", "/user/verification", verify, ROUTE_ANYONE | ROUTE_EMPTY,
 	    .body = &verify_fields },
 	{ "POST", "/password_reset", post_reset, ROUTE_ANYONE,
 	    .body = &request_fields },
 	{ "POST", "/password_reset/{word}", reset_password,
-	    ROUTE_ANYONE | ROUTE_SLOW, .body = &reset_fields },
+	    ROUTE_ANYONE | ROUTE_SLOW | ROUTE_EMPTY, .body = &reset_fields },
 };
 const struct route_table proof_routes = ROUTES(routes);
 

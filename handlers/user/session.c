@@ -25,8 +25,9 @@ static const struct route routes[] = {
 	    ROUTE_ANYONE | ROUTE_SLOW | ROUTE_SECRET,
 	    .body = &credentials_fields },
 	{ "GET", "/session", get_sessions, ROUTE_USER, .query = &list_fields },
-	{ "DELETE", "/session", delete_session, ROUTE_USER },
-	{ "DELETE", "/session/{id}", delete_session_id, ROUTE_USER },
+	{ "DELETE", "/session", delete_session, ROUTE_USER | ROUTE_EMPTY },
+	{ "DELETE", "/session/{id}", delete_session_id,
+	    ROUTE_USER | ROUTE_EMPTY },
 };
 const struct route_table session_routes = ROUTES(routes);
 

@@ -2,13 +2,13 @@ import pathlib
 
 import pytest
 
-from shop import Shop
+from shop import CORS_ORIGIN, Shop
 from stack import Stack
 
 
 @pytest.fixture(scope="session")
 def stack():
-    stack = Stack()
+    stack = Stack(CORS_ORIGIN=CORS_ORIGIN)
     yield stack
     stack.stop()
 

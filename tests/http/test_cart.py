@@ -5,7 +5,6 @@ import uuid
 
 import pytest
 
-from shop import BAD_BODIES
 from stack import eventually
 
 MEMBERS = {"id", "product_id", "quantity", "name", "price", "currency", "line_total",
@@ -148,20 +147,6 @@ def test_a_line_has_a_limit(cart, product):
     cart.add(product, 999, expect=201)
     assert cart.add(product, 1, expect=422).pointers == {"#/quantity"}
     assert cart.read()["items"][0]["quantity"] == 999
-
-
-@pytest.mark.parametrize("case", BAD_BODIES)
-@pytest.mark.parametrize("method, path", [("POST", ""), ("PUT", "{id}"), ("PATCH", "{id}/")])
-def test_bad_bodies_are_refused(http, old_cart, method, path, case):
-    path = old_cart.path + path.format(**old_cart.item)
-    http.check_body_is_judged(method, path, case, old_cart.user.token)
-
-
-def test_methods_are_known(http, old_cart):
-    token, path = old_cart.user.token, old_cart.path
-    http.check_methods(path.rstrip("/"), "GET POST DELETE", token)
-    http.check_methods(path + str(old_cart.item["id"]), "GET PUT PATCH DELETE", token)
-    http.check_methods(path + "checkout", "POST", token)
 
 
 def test_a_cart_is_its_owners_and_administrators(http, old_cart, bob):

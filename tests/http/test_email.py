@@ -4,7 +4,6 @@ import uuid
 
 import pytest
 
-from shop import BAD_BODIES
 from stack import eventually
 
 MEMBERS = {"id", "to", "subject", "status", "attempts", "last_error", "created_at", "sent_at"}
@@ -112,11 +111,6 @@ def test_services_write_to_users_only(http, service):
     assert reply.pointers == {"#/user_id"}
 
 
-@pytest.mark.parametrize("case", BAD_BODIES)
-def test_bad_bodies_are_refused(http, case):
-    http.check_body_is_judged("POST", "/send_email/", case, http.admin)
-
-
 @pytest.mark.parametrize("path", ["/send_email/0", "/send_email/x", "/send_email/999999999",
     "/send_email/1/2"])
 def test_unknown_paths_are_404(http, path):
@@ -129,14 +123,6 @@ def test_customers_and_nobody_may_not(http, ann):
         body = TEXT if method == "POST" else None
         http.request(method, path, body, expect=401)
         http.request(method, path, body, ann.token, expect=403)
-
-
-def test_methods_are_known(http):
-    message = http.post("/send_email", TEXT, token=http.admin, expect=202).json
-    http.check_methods("/send_email", "GET POST DELETE", http.admin)
-    http.check_methods(f"/send_email/{message['id']}", "GET", http.admin)
-    http.request("HEAD", "/send_email/", token=http.admin, expect=200)
-    http.request("HEAD", f"/send_email/{message['id']}/", token=http.admin, expect=200)
 
 
 def test_messages_are_listed(http, service):

@@ -5,7 +5,6 @@ import uuid
 
 import pytest
 
-from shop import BAD_BODIES
 from stack import eventually
 
 MEMBERS = {"id", "number", "user_id", "status", "currency", "lines", "total", "amount_paid",
@@ -81,25 +80,6 @@ def test_a_sum_beyond_all_numbers_is_refused(service, ann):
 def test_required_members_are_named(service):
     assert service.post("/invoices", {}, expect=422).pointers == \
         {"#/user_id", "#/currency", "#/lines"}
-
-
-@pytest.mark.parametrize("case", BAD_BODIES)
-@pytest.mark.parametrize("action", ["", "pay", "refund/"])
-def test_bad_bodies_are_refused(http, service, ann, case, action):
-    if action == "":
-        http.check_body_is_judged("POST", "/invoices", case, http.admin)
-    elif (action, case) != ("refund/", "none"):
-        invoice = make(service, ann).json
-        if action != "pay":
-            http.post(path(invoice, "/pay"), OK, token=ann.token, expect=200)
-        http.check_body_is_judged("POST", path(invoice, f"/{action}"), case, http.admin)
-
-
-def test_methods_are_known(http, ann, invoice):
-    http.check_methods("/invoices", "GET POST", http.admin)
-    http.check_methods(path(invoice), "GET", ann.token)
-    for action in ("/pay", "/void", "/refund"):
-        http.check_methods(path(invoice, action), "POST", http.admin)
 
 
 @pytest.mark.parametrize("unknown", ["/invoices/0", "/invoices/x", "/invoices/999999999",

@@ -2,7 +2,6 @@
 
 import pytest
 
-from shop import BAD_BODIES
 from stack import eventually
 
 MEMBERS = {"id", "sku", "name", "description", "price", "currency", "category", "attributes",
@@ -67,28 +66,6 @@ def test_every_fault_of_a_product_is_named(http, product, change, pointers):
 def test_required_members_are_named(http):
     reply = http.post("/product/", {}, token=http.admin, expect=422)
     assert reply.pointers == {"#/sku", "#/name", "#/price", "#/currency"}
-
-
-@pytest.mark.parametrize("case", BAD_BODIES)
-@pytest.mark.parametrize("method, path", [
-    ("POST", "/product"), ("PUT", "/product/{id}"), ("PATCH", "/product/{id}/")])
-def test_bad_bodies_are_refused(http, product, method, path, case):
-    http.check_body_is_judged(method, path.format(**product), case, http.admin)
-
-
-@pytest.mark.parametrize("case", BAD_BODIES)
-def test_bad_reservations_are_refused(service, product, case):
-    service.check_body_is_judged("POST", "/product/reservations", case)
-
-
-def test_methods_are_known(http, service, product):
-    http.check_methods("/product", "POST", http.admin)
-    http.check_methods(f"/product/{product['id']}", "GET PUT PATCH DELETE", http.admin)
-    http.check_methods("/products", "GET")
-    rid = hold(service, (product["id"], 1)).json["id"]
-    service.check_methods("/product/reservations", "POST")
-    service.check_methods(f"/product/reservations/{rid}", "GET PATCH DELETE")
-    service.check_methods(f"/product/reservations/{rid}/commit", "POST")
 
 
 @pytest.mark.parametrize("path", ["/product/0", "/product/-1", "/product/1e3", "/product/x",

@@ -88,12 +88,12 @@ class Things:
         wanted = {"product_id": self.product["id"]}
         self.of_ann("POST", cart, wanted, expect=201)
         self.invoice = self.of_ann("POST", cart + "checkout", {}, expect=201).json
+        self.held = service.post("/product/reservations", {"lines": [{**wanted, "quantity": 1}]},
+            expect=201).json
         self.item = self.of_ann("POST", cart, wanted, expect=201).json
         self.session, = self.of_ann("GET", "/session/", expect=200).json["items"]
         self.mail = eventually(lambda: service.get(f"/send_email/?to={self.ann.email}",
             expect=200).json["items"])[0]
-        self.held = service.post("/product/reservations", {"lines": [{**wanted, "quantity": 1}]},
-            expect=201).json
         self.entry = http.post("/log", {"action": "test.security"}, expect=201).json
 
     def of_ann(self, method, path, body=None, **kw):

@@ -8,7 +8,7 @@ import uuid
 
 import pytest
 
-from shop import BAD_BODIES, MIB, Shop
+from shop import MIB, Shop
 
 MEMBERS = {"id", "at", "user_id", "action", "data"}
 
@@ -64,21 +64,6 @@ def test_faults_of_an_entry_are_named(http, body, pointer):
     assert http.post("/log", body, expect=422).pointers == {pointer}
     in_array = pointer.replace("#", "#/1")
     assert http.post("/log", [{"action": "a"}, body], expect=422).pointers == {in_array}
-
-
-@pytest.mark.parametrize("case", BAD_BODIES)
-def test_bad_bodies_are_refused(http, case):
-    http.check_body_is_judged("POST", "/log/", case)
-
-
-def test_methods_are_known(http, service):
-    http.check_methods("/log/summary", "GET")
-    allowed = http.request("OPTIONS", "/log", expect=204).headers["Allow"]
-    http.check_methods("/log", allowed.replace(",", ""))
-    assert {"GET", "POST"} <= set(allowed.split(", "))
-    http.get("/log/1/2", expect=404)
-    http.request("HEAD", "/log?limit=1", expect=200)
-    http.request("HEAD", "/log/summary/", expect=200)
 
 
 def test_many_are_recorded_at_once(http, action):

@@ -8,7 +8,6 @@ import time
 
 import pytest
 
-from shop import BAD_BODIES
 from stack import eventually
 
 MEMBERS = {"id", "email", "name", "role", "verified_at", "created_at", "updated_at", "version"}
@@ -73,21 +72,6 @@ def test_required_members_are_named(http):
 
 def test_an_address_is_registered_once(http, ann):
     http.post("/user/", {**GOOD, "email": ann.email}, expect=409)
-
-
-@pytest.mark.parametrize("case", BAD_BODIES)
-@pytest.mark.parametrize("method, path", [("POST", "/user/"), ("PUT", "/user/{id}"),
-    ("PATCH", "/user/{id}/"), ("POST", "/session"), ("POST", "/session/refresh/")])
-def test_bad_bodies_are_refused(http, ann, method, path, case):
-    http.check_body_is_judged(method, path.format(id=ann.id), case, ann.token)
-
-
-def test_methods_are_known(http, ann):
-    http.check_methods("/user", "GET POST", ann.token)
-    http.check_methods(f"/user/{ann.id}", "GET PUT PATCH DELETE", ann.token)
-    http.check_methods("/session", "GET POST DELETE", ann.token)
-    http.check_methods("/session/999999999", "DELETE", ann.token)
-    http.check_methods("/session/refresh", "POST", ann.token)
 
 
 @pytest.mark.parametrize("path", ["/user/0", "/user/x", "/user/99999999999999999999",
