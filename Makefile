@@ -97,7 +97,7 @@ UNITS    := $(shared_tests:%=$(BUILD)/tests/shared/test_%) \
             $(SERVICES:%=$(BUILD)/tests/handlers/%/test_rules)
 
 .PHONY: all help deps run units list-units faults check-headers check-fcgi
-.PHONY: test test-faults test-system bench bench-sign-in
+.PHONY: test test-faults test-model test-system bench bench-sign-in
 .PHONY: install uninstall deb clean
 all: $(PROGRAMS)
 
@@ -107,6 +107,7 @@ help:
 	@echo '                    STATE=DIR HTTPS_PORT=8443 HTTP_PORT=8080 LIMITS=off'
 	@echo 'make test           run every test'
 	@echo 'make test-faults    cut the power, fill and break disks, kill, hang: 16 minutes of it (root only)'
+	@echo 'make test-model     random calls against a model; CALLS=20000 SEED=N, as it prints'
 	@echo 'make test-system    install the packages on a booted Debian (root only)'
 	@echo 'make bench          how quick it is, as one table; QUICK=1 in a minute, BASE=REV'
 	@echo '                    against another revision; ROWS=REGEX ROUNDS=5 SECONDS=2'
@@ -209,6 +210,10 @@ test:
 
 test-faults: all faults
 	@BUILD=$(BUILD) FAULTS=full tests/break
+
+test-model: all
+	@BUILD=$(BUILD) CALLS=$(or $(CALLS),20000) /usr/bin/python3 -m pytest -q -s \
+	    -p no:cacheprovider tests/http/test_model.py
 
 test-system: deb
 	@tests/system/run

@@ -38,7 +38,7 @@ enum field_format {
 	FORMAT_EMAIL,	   /* an address, RFC 5321's length limits */
 	FORMAT_CURRENCY,   /* ISO 4217: three capital letters */
 	FORMAT_TIME,	   /* RFC 3339 into an integer of milliseconds */
-	FORMAT_NAME,	   /* a-z 0-9 _ . - : an action, a template */
+	FORMAT_NAME,	   /* of a-z 0-9 _ . -, as an action or a template */
 	FORMAT__COUNT
 };
 
