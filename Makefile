@@ -51,6 +51,8 @@ DEB_PACKAGES := build-essential dpkg-dev debhelper po-debconf fakeroot lintian m
             debootstrap systemd-container
 # Of make bench: system calls counted, and pictures.
 BENCH_PACKAGES := git linux-perf python3-matplotlib
+# Of make attack.
+ATTACK_PACKAGES := sqlmap slowhttptest testssl.sh nmap ffuf
 LIBS     := fcgi json-c sqlite3 libsodium libcurl libsystemd
 
 # BUILD=build/asan and the like hold other kinds of the same programs; V=1 shows
@@ -97,7 +99,7 @@ UNITS    := $(shared_tests:%=$(BUILD)/tests/shared/test_%) \
             $(SERVICES:%=$(BUILD)/tests/handlers/%/test_rules)
 
 .PHONY: all help deps run units list-units faults check-headers check-fcgi
-.PHONY: test test-faults test-model test-system bench bench-sign-in
+.PHONY: test test-faults test-model test-system bench bench-sign-in attack
 .PHONY: install uninstall deb clean
 all: $(PROGRAMS)
 
@@ -108,6 +110,7 @@ help:
 	@echo 'make test           run every test'
 	@echo 'make test-faults    cut the power, fill and break disks, kill, hang: 16 minutes of it (root only)'
 	@echo 'make test-model     random calls against a model; CALLS=20000 SEED=N, as it prints'
+	@echo 'make attack         attack tools against the shop; tests/security/attacks has what they found'
 	@echo 'make test-system    install the packages on a booted Debian (root only)'
 	@echo 'make bench          how quick it is, as one table; QUICK=1 in a minute, BASE=REV'
 	@echo '                    against another revision; ROWS=REGEX ROUNDS=5 SECONDS=2'
@@ -214,6 +217,10 @@ test-faults: all faults
 test-model: all
 	@BUILD=$(BUILD) CALLS=$(or $(CALLS),20000) /usr/bin/python3 -m pytest -q -s \
 	    -p no:cacheprovider tests/http/test_model.py
+
+attack: all
+	@tests/deps $(ATTACK_PACKAGES)
+	@BUILD=$(BUILD) tests/security/attack
 
 test-system: deb
 	@tests/system/run
