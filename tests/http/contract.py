@@ -156,13 +156,12 @@ def at(doc, ref):
 
 
 def shape(value):
-    """What is left when each value is replaced by its type; free-form members too."""
+    """What is left without the values: the members, in order; of a list, its first item's.
+    A problem's type stays."""
     if isinstance(value, dict):
-        return tuple((k, "object" if k in ("attributes", "data") else shape(v))
+        return tuple((k, v if k == "type" else None if k in ("attributes", "data") else shape(v))
             for k, v in value.items())
-    if isinstance(value, list):
-        return ("list", *sorted({shape(v) for v in value}, key=repr))
-    return type(value).__name__
+    return ("list", shape(value[0])) if isinstance(value, list) and value else None
 
 
 contract = Contract()

@@ -126,6 +126,11 @@ def is_listening(path):
         return s.connect_ex(str(path)) == 0
 
 
+def is_open(port):
+    with socket.socket() as s:
+        return s.connect_ex(("127.0.0.1", port)) == 0
+
+
 class Stopped:
     """Both instances of some services hang while this lasts."""
 

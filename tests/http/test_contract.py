@@ -244,6 +244,12 @@ def of_status(status):
         [key for key, route in ROUTES.items() if status in implied(route)])
 
 
+def with_parameter(name):
+    """The operations that know a header field."""
+    return pytest.mark.parametrize("method, path",
+        [key for key in OPERATIONS if name in in_("header", *key)])
+
+
 @of_status(400)
 @pytest.mark.parametrize("case", ["cut off", "too large", "text"])
 def test_a_body_is_json_and_not_too_much(world, method, path, case):
@@ -289,6 +295,28 @@ def test_a_request_that_still_runs_is_409(world, method, path):
         f"{who} {method} {at}", base64.urlsafe_b64encode(hashed).decode().rstrip("="))
     reply = world.ask(method, at, by, body, {"Idempotency-Key": "k"}, expect=409)
     assert reply.json["type"] == "urn:coster:problem:request-in-progress"
+
+
+@with_parameter("If-None-Match")
+def test_what_the_client_has_is_304(world, method, path):
+    world.ask(method, world.path(path), friend(ROUTES[method, path]),
+        headers={"If-None-Match": "*"}, expect=304)
+
+
+@with_parameter("If-Match")
+def test_what_has_changed_is_412(world, method, path):
+    world.ask(method, world.path(path), friend(ROUTES[method, path]), example(method, path),
+        {"If-Match": '"999"'}, expect=412)
+
+
+@pytest.mark.parametrize("method, path", [("DELETE", "/user/{uid}/cart"),
+    *((method, "/user/{uid}/cart/{id}") for method in ("PUT", "PATCH", "DELETE"))])
+def test_a_cart_that_is_checked_out_is_409(world, method, path):
+    freeze = "UPDATE cart SET checkout_id = ? WHERE user_id = ?"
+    change(world.stack, "cart", freeze, "x", world.ann.id)
+    reply = world.ask(method, world.path(path), "self", example(method, path), expect=409)
+    assert reply.json["type"] == "urn:coster:problem:checkout-in-progress"
+    change(world.stack, "cart", freeze, None, world.ann.id)
 
 
 @of_status(422)
@@ -355,11 +383,11 @@ def test_every_documented_reply_was_seen():
     described = {(method, path, int(status)) for (method, path), operation in OPERATIONS.items()
         for status in operation["responses"] if status != "default"}
     unseen = sorted(described - contract.seen)
-    assert not unseen, "\n".join(map(str, unseen))
+    assert not unseen, "\n".join(["", *map(str, unseen)])
 
 
 def test_every_example_is_one_that_was_returned():
-    """Members, their order and types: the values are other ones."""
+    """The values are other ones: a reply had these members, in this order."""
     unseen = []
     for (method, path), operation in OPERATIONS.items():
         for status, response in operation["responses"].items():
@@ -369,4 +397,4 @@ def test_every_example_is_one_that_was_returned():
                     if not isinstance(value, str) and status != "default" and \
                             (method, path, int(status), shape(value)) not in contract.shapes:
                         unseen.append((method, path, status, name))
-    assert not unseen, "\n".join(map(str, unseen))
+    assert not unseen, "\n".join(["", *map(str, unseen)])

@@ -1,7 +1,5 @@
 """What an operator asks each instance, through nginx."""
 
-import http.client
-
 import pytest
 
 from stack import SERVICES
@@ -25,18 +23,11 @@ def test_health_is_for_the_internal_network(stack, http, service):
     assert http.get("/_health/user/0").status == 404
 
 
-def fetch(stack, path, accept):
-    connection = http.client.HTTPConnection("127.0.0.1", stack.http_port, timeout=20)
-    connection.request("GET", path, headers={"Accept": accept})
-    reply = connection.getresponse()
-    return reply, reply.read().decode()
-
-
 @pytest.mark.parametrize("name, n", INSTANCES)
-def test_metrics(stack, name, n):
-    reply, page = fetch(stack, f"/_metrics/{name}/{n}", "*/*")
-    assert reply.status == 200 and reply.headers["Content-Type"].startswith("text/plain")
-    assert f'coster_build_info{{service="{name}"' in page
-    reply, page = fetch(stack, f"/_metrics/{name}/{n}", "application/openmetrics-text")
-    assert reply.headers["Content-Type"].startswith("application/openmetrics-text")
-    assert page.endswith("\n# EOF\n")
+def test_metrics(http, name, n):
+    reply = http.get(f"/_metrics/{name}/{n}", headers={"Accept": "*/*"}, expect=200)
+    assert reply.type == "text/plain"
+    assert f'coster_build_info{{service="{name}"' in reply.body.decode()
+    reply = http.get(f"/_metrics/{name}/{n}", headers={"Accept": "application/openmetrics-text"})
+    assert reply.type == "application/openmetrics-text"
+    assert reply.body.endswith(b"\n# EOF\n")

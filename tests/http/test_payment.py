@@ -217,6 +217,14 @@ def test_a_payment_is_given_back_in_parts(http, ann, invoice):
     refund({}, expect=409)
 
 
+def test_a_refund_that_is_not_answered_is_asked_about(http, ann, invoice):
+    pay = {"method": "sandbox", "token": "tok_refund_timeout"}
+    http.post(path(invoice, "/pay"), pay, token=ann.token, expect=200)
+    reply = http.post(path(invoice, "/refund"), {}, token=http.admin, expect=202)
+    assert int(reply.headers["Retry-After"]) >= 1 and reply.json["amount_refunded"] == 0
+    eventually(lambda: http.get(path(invoice), token=ann.token).json["status"] == "refunded", 20)
+
+
 def test_numbers_have_no_gaps(http, service, ann):
     """Whatever is made at the same time, or refused in between."""
     made = []

@@ -152,7 +152,9 @@ def test_a_sku_is_used_once(http):
     other = http.new_product()
     reply = http.post("/product", {**TEA, "sku": product["sku"]}, token=http.admin, expect=409)
     assert reply.json["type"] == "urn:coster:problem:sku-in-use"
-    http.patch(f"/product/{other['id']}", {"sku": product["sku"]}, token=http.admin, expect=409)
+    for method in ("PUT", "PATCH"):
+        http.request(method, f"/product/{other['id']}", {"sku": product["sku"]}, http.admin,
+            expect=409)
     http.delete(f"/product/{product['id']}", token=http.admin, expect=204)
     http.patch(f"/product/{other['id']}", {"sku": product["sku"]}, token=http.admin, expect=200)
 
@@ -265,6 +267,7 @@ def test_a_committed_reservation_is_sold(http, service):
     for _ in range(2):
         assert service.post(path + "/commit", {}, expect=200).json["status"] == "committed"
     service.delete(path, expect=409)
+    service.patch(path, {"expires_at": "2030-01-01T00:00:00Z"}, expect=409)
     product = http.get(f"/product/{product['id']}").json
     assert (product["stock"], product["available"]) == (2, 2)
 

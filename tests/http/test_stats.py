@@ -157,6 +157,7 @@ def test_entries_are_exported(http, history):
     reply = http.get(path, headers={"Accept": "application/x-ndjson"}, expect=200)
     assert reply.type == "application/x-ndjson"
     assert [json.loads(line) for line in reply.body.splitlines()] == entries
+    http.get(path, headers={"Accept": "image/png"}, expect=406)
     reply = http.get(path, headers={"Accept": "text/csv"}, expect=200)
     assert reply.type == "text/csv"
     rows = list(csv.DictReader(io.StringIO(reply.body.decode(), newline="")))

@@ -126,8 +126,9 @@ def test_members_that_are_given_are_changed(http, bob, method):
 def test_an_address_is_changed_to_a_free_one(http, bob):
     user, email = http.new_user(), http.new_email()
     path = f"/user/{user.id}"
-    http.patch(path, {"email": bob.email, "current_password": user.password}, token=user.token,
-        expect=409)
+    taken = {"email": bob.email, "current_password": user.password}
+    for method in ("PUT", "PATCH"):
+        http.request(method, path, taken, user.token, expect=409)
     http.patch(path, {"email": email, "current_password": user.password}, token=user.token,
         expect=200)
     http.sign_in(email, user.password)
