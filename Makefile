@@ -98,7 +98,8 @@ UNITS    := $(shared_tests:%=$(BUILD)/tests/shared/test_%) \
             $(foreach s,$(SERVICES),$($(s)_tests:%=$(BUILD)/tests/handlers/$(s)/test_%)) \
             $(SERVICES:%=$(BUILD)/tests/handlers/%/test_rules)
 
-.PHONY: all help deps run units list-units faults check-headers check-fcgi
+.PHONY: all help deps run units list-units faults
+.PHONY: check-headers check-fcgi check-openapi
 .PHONY: test test-faults test-model test-system bench bench-sign-in attack
 .PHONY: install uninstall deb clean
 all: $(PROGRAMS)
@@ -119,6 +120,7 @@ help:
 	@echo 'make install        DESTDIR= PREFIX=/usr; make uninstall takes it away again'
 	@echo 'make deb            build the Debian packages into build/deb/'
 	@echo 'make check-headers  compile each header alone'
+	@echo 'make check-openapi  hold nginx/html/openapi.json against public tools; needs npm'
 	@echo 'make clean          remove what was built'
 
 deps:
@@ -200,6 +202,9 @@ $(BUILD)/%.o: %.c | check-fcgi
 check-headers:
 	@for h in shared/*.h handlers/*/*.h; do \
 	  $(CC) $(filter-out -MMD -MP,$(ALL_CFLAGS)) -fsyntax-only -x c $$h || exit 1; done
+
+check-openapi: all
+	@BUILD=$(BUILD) tests/openapi/check
 
 units: $(UNITS)
 
