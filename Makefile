@@ -6,7 +6,7 @@ SERVICES := user email product cart payment stats
 # Every source there is. A service is the files of its folder and the library.
 SHARED   := arena auth breaker buf client clock config contract crash curl db doctor fcgi \
             field file handle idempotency jobs journal json log loop metrics migrate \
-            outbox outbox_admin page pool problem reply req route seen service text \
+            outbox outbox_admin page pool problem reply req restore route seen service text \
             token
 user     := service account former proof session refresh grant throttle export notice \
             password keys command prune check
@@ -191,7 +191,7 @@ $(LIBRARY): $(SHARED:%=$(BUILD)/shared/%.o)
 	@echo '  AR  $@'
 	$(Q)ar rcs $@ $^
 
-$(BUILD)/shared/service.o: shared/schema.sql
+$(BUILD)/shared/migrate.o: shared/schema.sql
 $(BUILD)/handlers/user/password.o: handlers/user/common_passwords.txt
 
 $(BUILD)/%.o: %.c | check-fcgi

@@ -51,11 +51,12 @@ struct job {
 };
 
 /* coster-<service> NAME ARGUMENTS…: answers the exit status. A name may be
- * several words. One that is COMMAND_ALONE needs no database and gets none. */
+ * several words. One that is COMMAND_ALONE needs no database and gets none;
+ * COMMAND_AS_OWNER opens it by itself, as the account that owns its folder. */
 struct command {
 	const char *name, *arguments, *help;
 	int (*run)(struct ctx *ctx, int argc, char **argv);
-	enum { COMMAND_WITH_DATABASE, COMMAND_ALONE } kind;
+	enum { COMMAND_WITH_DATABASE, COMMAND_ALONE, COMMAND_AS_OWNER } kind;
 };
 
 struct command_table {
@@ -75,7 +76,11 @@ struct service {
 	size_t job_count;
 	const struct command *commands;
 	size_t command_count;
-	const struct check_table *checks; /* see doctor.h; NULL: none */
+	const struct check_table *checks, *questions; /* see doctor.h; NULL: none */
+	/* SQL on a backup that is to be the database again, or NULL: to mend
+	 * it, and to take over from the database that was there, as "old",
+	 * what keeps its ids from being given again. */
+	const char *restored, *keep_ids;
 	/* Called once when all else is ready; the log says what it lacks. */
 	enum err (*start)(const struct app *app);
 	/* Called before each endpoint, with a caller who may call it: whether

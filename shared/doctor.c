@@ -2,19 +2,24 @@
 
 #include <sysexits.h>
 
+#include "shared/client.h"
 #include "shared/clock.h"
 
 #define BREACH 1      /* the exit status */
 #define LINES_MAX 100 /* of one check */
 
-/* The first two are SQLite's own way to look at itself. */
-static const struct check common_checks[] = {
+/* SQLite's own way to look at itself. */
+static const struct check file_checks[] = {
 	{ "the file is whole",
 	    "SELECT replace(integrity_check, char(10), ' ')"
 	    " FROM pragma_integrity_check"
 	    " WHERE integrity_check <> 'ok'" },
 	{ "what a row refers to is there",
-	    "SELECT \"table\" || ' row ' || rowid FROM pragma_foreign_key_check" },
+	    "SELECT \"table\" || ' row ' || rowid FROM "
+	    "pragma_foreign_key_check" },
+};
+
+static const struct check common_checks[] = {
 	{ "no message to another service was given up",
 	    "SELECT id FROM outbox WHERE dead_at IS NOT NULL" },
 	{ "messages to other services are sent within an hour",
@@ -28,51 +33,147 @@ static const struct check common_checks[] = {
 	    " AND expires_at < $1 - 540000" },
 };
 
-/* How many breaches there are; -1 when the check itself fails. */
-static int
-examine(sqlite3 *h, const struct check *c)
-{
-	int breaches = 0, rc;
-	sqlite3_stmt *s;
+/* The columns of a question. */
+enum column { WHERE, PATH, MEMBER, VALUE };
 
-	if (sqlite3_prepare_v2(h, c->sql, -1, &s, NULL) != SQLITE_OK)
-		goto failed;
-	if (sqlite3_bind_parameter_count(s) > 0)
-		sqlite3_bind_int64(s, 1, clock_ms());
-	while ((rc = sqlite3_step(s)) == SQLITE_ROW)
-		if (++breaches <= LINES_MAX)
+typedef enum verdict judge_fn(struct ctx *ctx, sqlite3_stmt *row);
+
+/* Nobody there to ask is no breach: the database may be on another host than it
+ * was made on. */
+enum verdict { GOOD, BAD, UNKNOWN };
+
+static const char *
+text(sqlite3_stmt *row, int column)
+{
+	return (const char *)sqlite3_column_text(row, column);
+}
+
+static enum verdict
+is_breach(struct ctx *ctx, sqlite3_stmt *row)
+{
+	(void)ctx, (void)row;
+	return BAD;
+}
+
+static enum verdict
+ask(struct ctx *ctx, sqlite3_stmt *row)
+{
+	struct client_reply reply;
+	struct json_object *v = NULL;
+
+	if (client_call(ctx->client, &ctx->arena,
+		&(struct client_call) {
+		    .method = "GET", .path = text(row, PATH) },
+		&reply))
+		return UNKNOWN;
+	return reply.status == 200
+		&& json_object_object_get_ex(reply.body, text(row, MEMBER), &v)
+		&& v != NULL
+		&& strcmp(json_object_get_string(v), text(row, VALUE)) == 0
+	    ? GOOD
+	    : BAD;
+}
+
+/* The rows of a check that are breaches, each with a line. */
+static enum verdict
+look_at_rows(
+    struct ctx *ctx, const struct check *c, judge_fn *judge, sqlite3_stmt *s)
+{
+	enum verdict verdict = GOOD;
+	int breaches = 0, rc;
+
+	while (verdict != UNKNOWN && (rc = sqlite3_step(s)) == SQLITE_ROW) {
+		verdict = judge(ctx, s);
+		if (verdict == BAD && ++breaches <= LINES_MAX)
 			printf("BREACH  %s: not so of %s\n", c->what,
-			    (const char *)sqlite3_column_text(s, 0));
-	sqlite3_finalize(s);
-	if (rc != SQLITE_DONE)
-		goto failed;
+			    text(s, WHERE));
+	}
 	if (breaches > LINES_MAX)
 		printf("BREACH  %s: %d more\n", c->what, breaches - LINES_MAX);
-	else if (breaches == 0)
+	return breaches > 0 ? BAD : verdict;
+}
+
+static bool
+examine(struct ctx *ctx, const struct check *c, judge_fn *judge)
+{
+	enum verdict verdict = BAD;
+	sqlite3_stmt *s = NULL;
+
+	if (sqlite3_prepare_v2(ctx->db.handle, c->sql, -1, &s, NULL)
+	    == SQLITE_OK) {
+		if (sqlite3_bind_parameter_count(s) > 0)
+			sqlite3_bind_int64(s, 1, clock_ms());
+		verdict = look_at_rows(ctx, c, judge, s);
+	}
+	if (sqlite3_finalize(s) != SQLITE_OK) {
+		printf("BREACH  %s: cannot be told: %s\n", c->what,
+		    sqlite3_errmsg(ctx->db.handle));
+		return false;
+	}
+	if (verdict == GOOD)
 		printf("ok      %s\n", c->what);
-	return breaches;
-failed:
-	printf("BREACH  %s: cannot be told: %s\n", c->what, sqlite3_errmsg(h));
-	return -1;
+	else if (verdict == UNKNOWN)
+		printf("unknown %s: the service to ask does not answer\n",
+		    c->what);
+	return verdict != BAD;
+}
+
+/* What running services see to is late in a copy, and rightly so. */
+static bool
+is_of_now(const struct check *c)
+{
+	return strstr(c->sql, "$1") != NULL;
+}
+
+bool
+doctor_look(struct ctx *ctx, enum doctor_look look)
+{
+	static const struct check_table file = CHECKS(file_checks),
+					common = CHECKS(common_checks);
+	const struct {
+		const struct check_table *table;
+		enum doctor_look
+		    from; /* it is part of this look, and further */
+		judge_fn *judge;
+	} parts[] = {
+		{ &file, DOCTOR_FILE, is_breach },
+		{ &common, DOCTOR_COPY, is_breach },
+		{ ctx->app->service->checks, DOCTOR_COPY, is_breach },
+		{ ctx->app->service->questions, DOCTOR_LIVE, ask },
+	};
+	bool good = true;
+
+	for (size_t p = 0; p < ARRAY_LEN(parts); p++) {
+		const struct check_table *t = parts[p].table;
+
+		if (t == NULL || parts[p].from > look)
+			continue;
+		for (size_t i = 0; i < t->count; i++)
+			if (look == DOCTOR_LIVE || !is_of_now(&t->list[i]))
+				good &= examine(
+				    ctx, &t->list[i], parts[p].judge);
+	}
+	return good;
 }
 
 static int
 doctor(struct ctx *ctx, int argc, char **argv)
 {
-	static const struct check_table common = CHECKS(common_checks);
-	const struct check_table *tables[]
-	    = { &common, ctx->app->service->checks };
-	int status = EX_OK;
-
 	(void)argc, (void)argv;
-	for (size_t t = 0; t < ARRAY_LEN(tables) && tables[t] != NULL; t++)
-		for (size_t i = 0; i < tables[t]->count; i++)
-			if (examine(ctx->db.handle, &tables[t]->list[i]) != 0)
-				status = BREACH;
-	return status;
+	return doctor_look(ctx, DOCTOR_LIVE) ? EX_OK : BREACH;
+}
+
+static int
+doctor_of_copy(struct ctx *ctx, int argc, char **argv)
+{
+	(void)argc, (void)argv;
+	return doctor_look(ctx, DOCTOR_COPY) ? EX_OK : BREACH;
 }
 
 static const struct command commands[] = {
+	{ "doctor copy", "",
+	    "of a backup, in COSTER_DB: without what running services see to",
+	    doctor_of_copy, COMMAND_WITH_DATABASE },
 	{ "doctor", "", "see whether all is so that must be so", doctor,
 	    COMMAND_WITH_DATABASE },
 };

@@ -3,6 +3,9 @@
  * doctor. The shared tables' checks are in doctor.c, a service's in its own
  * folder, as data. One command is enough: a check is one statement, and sees
  * the database as it is between two transactions.
+ *
+ * What a service knows of another's by its id may have come apart after one of
+ * them was restored: its questions ask whether that one knows it too.
  */
 #ifndef COSTER_DOCTOR_H
 #define COSTER_DOCTOR_H
@@ -10,7 +13,9 @@
 #include "shared/app.h"
 
 /* sql answers a row for each breach, whose first column says where it is. $1 is
- * the time, if it is there. */
+ * the time, if it is there: such a check is of what running services see to.
+ * Of a question it answers a row for each thing to ask for, with where it is,
+ * the path to GET, a member of the reply, and what that has to be. */
 struct check {
 	const char *what, *sql;
 };
@@ -20,10 +25,19 @@ struct check_table {
 	size_t count;
 };
 
-#define CHECKS(table) { .list = (table), .count = ARRAY_LEN(table) }
+#define CHECKS(table)                                                          \
+	{                                                                      \
+		.list = (table), .count = ARRAY_LEN(table)                     \
+	}
 
-/* Prints a line for each check that holds and each breach; 0, or 1 when there
- * is one. */
+/* How far to look: whether the file is whole; also what is in it; also what
+ * running services see to. */
+enum doctor_look { DOCTOR_FILE, DOCTOR_COPY, DOCTOR_LIVE };
+
+/* Prints a line for each check that holds and each breach. Do all hold? */
+bool doctor_look(struct ctx *ctx, enum doctor_look look);
+
+/* Exit status 0, or 1 when there is a breach. */
 extern const struct command_table doctor_commands;
 
 #endif

@@ -1,7 +1,10 @@
 #include "shared/migrate.h"
 
 #include "shared/clock.h"
+#include "shared/embed.h"
 #include "shared/log.h"
+
+EMBED(coster_shared_schema, "shared/schema.sql");
 
 static const char create_table[]
     = "CREATE TABLE IF NOT EXISTS migration ("
@@ -110,4 +113,12 @@ migrate(struct db *db, const char *component, const char *schema)
 undo:
 	(void)!run(db, "ROLLBACK");
 	return err;
+}
+
+enum err
+migrate_service(struct db *db, const struct service *svc)
+{
+	enum err err = migrate(db, "shared", coster_shared_schema);
+
+	return err ? err : migrate(db, svc->name, svc->schema);
 }

@@ -8,11 +8,14 @@
 #ifndef COSTER_MIGRATE_H
 #define COSTER_MIGRATE_H
 
-#include "shared/db.h"
+#include "shared/app.h"
 
 /* Applies what is missing of the component's schema ("shared" or a service).
  * ERR_CONFLICT when the database is newer than the program; the log says so. */
 MUST_USE enum err migrate(struct db *db, const char *component, const char *schema);
+
+/* The same of a whole database: what every service has, and its own. */
+MUST_USE enum err migrate_service(struct db *db, const struct service *svc);
 
 /* How many steps the database has; 0 for a new one. */
 int migrate_step(struct db *db, const char *component);

@@ -13,7 +13,6 @@
 #include "shared/contract.h"
 #include "shared/crash.h"
 #include "shared/doctor.h"
-#include "shared/embed.h"
 #include "shared/fcgi.h"
 #include "shared/file.h"
 #include "shared/jobs.h"
@@ -22,9 +21,8 @@
 #include "shared/metrics.h"
 #include "shared/migrate.h"
 #include "shared/outbox.h"
+#include "shared/restore.h"
 #include "shared/seen.h"
-
-EMBED(coster_shared_schema, "shared/schema.sql");
 
 #define LISTEN_FD 0 /* spawn-fcgi's FCGI_LISTENSOCK_FILENO */
 #define KEY_LENGTH_MIN 32
@@ -167,9 +165,7 @@ open_database(struct app *app)
 		return status;
 	if (db_open(&db, app->settings.db, DB_SINGLE))
 		return EX_IOERR;
-	err = migrate(&db, "shared", coster_shared_schema);
-	if (err == OK)
-		err = migrate(&db, app->service->name, app->service->schema);
+	err = migrate_service(&db, app->service);
 	db_close(&db);
 	return err == OK ? EX_OK : err == ERR_CONFLICT ? EX_DATAERR : EX_IOERR;
 }
@@ -261,6 +257,7 @@ command_at(const struct service *svc, size_t i)
 		has_outbox(svc) ? outbox_commands
 				: (struct command_table) { NULL, 0 },
 		contract_commands,
+		restore_commands,
 		doctor_commands,
 		crash_commands,
 		{ svc->commands, svc->command_count },
@@ -418,6 +415,10 @@ run_command(struct app *app, const struct command *cmd, int argc, char **argv)
 		return EX_SOFTWARE;
 	if (cmd->kind == COMMAND_ALONE)
 		return cmd->run(&ctx, argc, argv);
+	if (cmd->kind == COMMAND_AS_OWNER)
+		return (status = become_owner(app->settings.db)) != EX_OK
+		    ? status
+		    : cmd->run(&ctx, argc, argv);
 	if ((status = open_database(app)))
 		return status;
 	if (ctx_open(&ctx, app, DB_SINGLE))

@@ -8,7 +8,7 @@
 #include "shared/req.h"
 
 extern const struct route_table cart_routes, checkout_routes;
-extern const struct check_table cart_checks;
+extern const struct check_table cart_checks, cart_questions;
 
 /* Carries on, or undoes, a checkout that nobody is at. */
 int64_t checkout_resume(struct ctx *ctx);

@@ -32,3 +32,16 @@ static const struct check checks[] = {
 	    " WHERE cart_item.id > cart.last_item_id" },
 };
 const struct check_table cart_checks = CHECKS(checks);
+
+static const struct check questions[] = {
+	{ "payment knows the invoice of a checkout",
+	    "SELECT id, '/invoices/' || invoice_id, 'user_id', user_id"
+	    " FROM checkout WHERE state = 'done' AND invoice_id IS NOT NULL"
+	    " AND updated_at > $1 - 2592000000"
+	    " ORDER BY updated_at DESC LIMIT 1000" },
+	{ "user knows whose a cart is",
+	    "SELECT user_id, '/user/' || user_id, 'id', user_id FROM cart"
+	    " WHERE user_id IN (SELECT user_id FROM cart_item)"
+	    " ORDER BY user_id DESC LIMIT 1000" },
+};
+const struct check_table cart_questions = CHECKS(questions);

@@ -38,4 +38,5 @@ const struct service service = {
 	.jobs = jobs,
 	.job_count = ARRAY_LEN(jobs),
 	.checks = &cart_checks,
+	.questions = &cart_questions,
 };

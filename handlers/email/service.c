@@ -78,5 +78,6 @@ const struct service service = {
 	.jobs = jobs,
 	.job_count = ARRAY_LEN(jobs),
 	.checks = &email_checks,
+	.keep_ids = email_keep_ids,
 	.start = start,
 };

@@ -48,3 +48,29 @@ static const struct check checks[] = {
 	    "  AND status IN ('started', 'unknown'))" },
 };
 const struct check_table payment_checks = CHECKS(checks);
+
+static const struct check questions[] = {
+	{ "product has sold, or keeps, what an invoice is for",
+	    "SELECT id, '/product/reservations/' || reservation_id,"
+	    " CASE status WHEN 'open' THEN 'id' ELSE 'status' END,"
+	    " CASE status WHEN 'open' THEN reservation_id ELSE 'committed' END"
+	    " FROM invoice WHERE reservation_id IS NOT NULL AND status <> 'void'"
+	    " AND created_at > $1 - 2592000000 AND NOT EXISTS (SELECT 1"
+	    "  FROM outbox WHERE subject = 'invoice ' || invoice.id)"
+	    " ORDER BY id DESC LIMIT 1000" },
+};
+const struct check_table payment_questions = CHECKS(questions);
+
+/* Those that were made since the backup are void, so that each number is given
+ * once. */
+const char payment_keep_ids[]
+    = "INSERT INTO invoice (id, number, user_id, status, currency, total,"
+      " created_at, expires_at)"
+      " SELECT id, number, user_id, 'void', currency, total, created_at,"
+      " expires_at FROM old.invoice"
+      " WHERE id > (SELECT coalesce(max(id), 0) FROM main.invoice);"
+      "INSERT INTO invoice_line SELECT * FROM old.invoice_line"
+      " WHERE invoice_id > (SELECT coalesce(max(invoice_id), 0)"
+      "  FROM main.invoice_line);"
+      "UPDATE invoice_number SET last = (SELECT coalesce(max(number), 0)"
+      " FROM main.invoice)";

@@ -25,7 +25,8 @@
 
 extern const struct route_table invoice_routes, status_routes, payment_routes,
     refund_routes;
-extern const struct check_table payment_checks;
+extern const struct check_table payment_checks, payment_questions;
+extern const char payment_keep_ids[];
 
 struct payment_settings {
 	int64_t invoice_hours; /* until an open invoice becomes void */

@@ -47,5 +47,7 @@ const struct service service = {
 	.jobs = jobs,
 	.job_count = ARRAY_LEN(jobs),
 	.checks = &payment_checks,
+	.questions = &payment_questions,
+	.keep_ids = payment_keep_ids,
 	.start = start,
 };

@@ -29,3 +29,20 @@ static const struct check checks[] = {
 	    " (SELECT id FROM product WHERE deleted_at IS NULL)" },
 };
 const struct check_table product_checks = CHECKS(checks);
+
+/* Rows that are over, with ids beyond all that were given. */
+const char product_keep_ids[]
+    = "INSERT INTO product (id, sku, name, description, price, currency,"
+      " attributes, created_at, updated_at, deleted_at)"
+      " SELECT id + 1, '', '', '', 0, 'XXX', '{}', updated_at, updated_at,"
+      " updated_at FROM old.product"
+      " WHERE id > (SELECT coalesce(max(id), 0) FROM main.product)"
+      " ORDER BY id DESC LIMIT 1;"
+      "INSERT INTO reservation (id, status, expires_at, created_at)"
+      " SELECT id + 1, 'released', expires_at, created_at FROM old.reservation"
+      " WHERE id > (SELECT coalesce(max(id), 0) FROM main.reservation)"
+      " ORDER BY id DESC LIMIT 1;"
+      "INSERT INTO reservation_line SELECT max(id),"
+      " (SELECT max(id) FROM main.product), 1 FROM main.reservation"
+      " HAVING max(id) NOT IN (SELECT reservation_id"
+      "  FROM main.reservation_line)";

@@ -7,6 +7,7 @@
 extern const struct route_table product_routes, catalog_routes,
     reservation_routes;
 extern const struct check_table product_checks;
+extern const char product_keep_ids[];
 
 int64_t reservation_expire(struct ctx *ctx);
 

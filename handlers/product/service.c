@@ -26,4 +26,5 @@ const struct service service = {
 	.jobs = jobs,
 	.job_count = ARRAY_LEN(jobs),
 	.checks = &product_checks,
+	.keep_ids = product_keep_ids,
 };

@@ -12,3 +12,9 @@ static const struct check checks[] = {
 	    "SELECT id FROM entry WHERE at > $1 + 86400000" },
 };
 const struct check_table stats_checks = CHECKS(checks);
+
+/* The newest entry stays. */
+const char stats_keep_ids[]
+    = "INSERT INTO entry SELECT * FROM old.entry"
+      " WHERE id > (SELECT coalesce(max(id), 0) FROM main.entry)"
+      " ORDER BY id DESC LIMIT 1";

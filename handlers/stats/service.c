@@ -34,4 +34,5 @@ const struct service service = {
 	.jobs = jobs,
 	.job_count = ARRAY_LEN(jobs),
 	.checks = &stats_checks,
+	.keep_ids = stats_keep_ids,
 };

@@ -7,6 +7,7 @@
 
 extern const struct route_table entry_routes, list_routes, summary_routes;
 extern const struct check_table stats_checks;
+extern const char stats_keep_ids[];
 
 struct stats_settings {
 	int64_t keep_days; /* 0: for ever */

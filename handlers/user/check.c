@@ -22,3 +22,26 @@ static const struct check checks[] = {
 	    " IS NOT NULL" },
 };
 const struct check_table user_checks = CHECKS(checks);
+
+/* A session or link that ended since the backup is not to be good again. */
+const char user_restored[]
+    = "UPDATE session SET expires_at = min(expires_at,"
+      " CAST(strftime('%s', 'now') AS INTEGER) * 1000),"
+      " address = NULL, agent = NULL;"
+      "DELETE FROM proof;"
+      "DELETE FROM reset_request";
+
+/* An account that is deleted, and a session of it that is over, with ids beyond
+ * all that were given. */
+const char user_keep_ids[]
+    = "INSERT INTO account (id, role, created_at, updated_at, deleted_at)"
+      " SELECT id + 1, 'customer', updated_at, updated_at, updated_at"
+      " FROM old.account"
+      " WHERE id > (SELECT coalesce(max(id), 0) FROM main.account)"
+      " ORDER BY id DESC LIMIT 1;"
+      "INSERT INTO session (id, user_id, family, token, created_at,"
+      " last_used_at, expires_at)"
+      " SELECT id + 1, (SELECT max(id) FROM main.account), '', '', created_at,"
+      " created_at, created_at FROM old.session"
+      " WHERE id > (SELECT coalesce(max(id), 0) FROM main.session)"
+      " ORDER BY id DESC LIMIT 1";

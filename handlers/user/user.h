@@ -16,6 +16,8 @@ extern struct token_signer user_signer;
 extern const struct route_table account_routes, export_routes, key_routes,
     proof_routes, refresh_routes, session_routes;
 extern const struct check_table user_checks;
+extern const char user_restored[];
+extern const char user_keep_ids[];
 
 /* Jobs: mail the links that new passwords were asked for by; drop what is
  * over. */

@@ -19,7 +19,8 @@ ASAN = "asan" in BUILD.name
 
 def run(stack, service, *arguments, expect=0):
     """A command of a program, on the database that its instances use; its output."""
-    settings = {"COSTER_DB": stack.state / f"data/{service}/{service}.db"}
+    settings = {"COSTER_DB": stack.state / f"data/{service}/{service}.db",
+        "COSTER_INTERNAL_SOCKET": stack.run / "internal/nginx.sock"}
     done = subprocess.run([BUILD / f"coster-{service}", *arguments], timeout=60,
         capture_output=True, text=True,
         env={"PATH": os.environ["PATH"], **{k: str(v) for k, v in settings.items()}})

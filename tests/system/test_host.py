@@ -394,19 +394,31 @@ def test_backup_and_restore(who):
     copies = {s: list((folder / s).glob("*")) for s in SERVICES}
     assert all(len(found) == 1 for found in copies.values()), copies
     assert sh(f"stat -c '%U %a' {copies['user'][0]}").strip() == "coster-user 600"
-    ask("POST", "/user/", {"email": "late@shop.test", "password": ANN[1] + " too"}, expect=201)
-    sh(f"""
-    systemctl stop coster-user.target 'coster-user@*'
-    cd /var/lib/coster/user
-    mkdir -m 700 old; mv user.db* old/
-    install -o coster-user -g coster-user -m 600 {copies['user'][0]} user.db
-    systemctl start coster-user.target
-    """)
-    eventually(lambda: running() == set(UNITS))
+    assert sh("coster-backup --rehearse").count("can be restored") == len(SERVICES)
+    assert {s: list((folder / s).iterdir()) for s in SERVICES} == copies
+    late = {"email": "late@shop.test", "password": ANN[1] + " too"}
+    lost = ask("POST", "/user/", late, expect=201).json["id"]
+    before = {unit: pid(unit) for unit in UNITS}
+    for s in SERVICES:    # root's, in a folder that the account may not enter
+        output = sh(f"coster-{s} restore {copies[s][0]}")
+        assert sh(f"stat -c '%U %a' {re.search('kept: +([^,]+)', output)[1]}").strip() == f"coster-{s} 600"
+    assert {unit: pid(unit) for unit in UNITS} == before
     assert sh("coster-user list") == users
     sign_in_again(who)
+    assert ask("POST", "/user/", late, expect=201).json["id"] > lost
     for s in SERVICES:
-        sh(f"COSTER_DB={copies[s][0]} coster-{s} doctor")
+        assert "unknown" not in sh(f"coster-{s} doctor")
+
+
+def test_a_copy_that_cannot_be_restored_is_told(who):
+    copy, = pathlib.Path("/var/backups/coster/cart").glob("*.db")
+    whole = copy.read_bytes()
+    copy.write_bytes(whole[:-8192])
+    done = try_sh("coster-backup --rehearse")
+    assert done.returncode == 1 and "cart: rehearse failed" in done.stdout
+    assert done.stdout.count("can be restored") == len(SERVICES) - 1
+    copy.write_bytes(whole)
+    assert try_sh("coster-backup --nonsense").returncode == 64
 
 
 def test_backup_timer():
