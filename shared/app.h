@@ -21,7 +21,7 @@ struct seen;
 struct app_settings {
 	const char *db, *key_file, *jwks_file, *internal_socket, *public_url,
 	    *instance, *log_level;
-	int64_t workers, queue;
+	int64_t workers, queue, idempotency_hours, outbox_keep_days;
 };
 
 struct app {

@@ -15,8 +15,7 @@ static const struct check file_checks[] = {
 	    " FROM pragma_integrity_check"
 	    " WHERE integrity_check <> 'ok'" },
 	{ "what a row refers to is there",
-	    "SELECT \"table\" || ' row ' || rowid FROM "
-	    "pragma_foreign_key_check" },
+	    "SELECT \"table\" || ' row ' || rowid FROM pragma_foreign_key_check" },
 };
 
 static const struct check common_checks[] = {
@@ -36,11 +35,11 @@ static const struct check common_checks[] = {
 /* The columns of a question. */
 enum column { WHERE, PATH, MEMBER, VALUE };
 
-typedef enum verdict judge_fn(struct ctx *ctx, sqlite3_stmt *row);
-
 /* Nobody there to ask is no breach: the database may be on another host than it
  * was made on. */
 enum verdict { GOOD, BAD, UNKNOWN };
+
+typedef enum verdict judge_fn(struct ctx *ctx, sqlite3_stmt *row);
 
 static const char *
 text(sqlite3_stmt *row, int column)
@@ -132,8 +131,7 @@ doctor_look(struct ctx *ctx, enum doctor_look look)
 					common = CHECKS(common_checks);
 	const struct {
 		const struct check_table *table;
-		enum doctor_look
-		    from; /* it is part of this look, and further */
+		enum doctor_look from; /* it is part of this and further */
 		judge_fn *judge;
 	} parts[] = {
 		{ &file, DOCTOR_FILE, is_breach },

@@ -25,10 +25,7 @@ struct check_table {
 	size_t count;
 };
 
-#define CHECKS(table)                                                          \
-	{                                                                      \
-		.list = (table), .count = ARRAY_LEN(table)                     \
-	}
+#define CHECKS(table) { .list = (table), .count = ARRAY_LEN(table) }
 
 /* How far to look: whether the file is whole; also what is in it; also what
  * running services see to. */

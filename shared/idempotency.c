@@ -4,9 +4,9 @@
 
 #include "shared/clock.h"
 #include "shared/crash.h"
+#include "shared/jobs.h"
 #include "shared/log.h"
 
-#define KEEP_KEY CLOCK_DAY
 #define KEEP_SERVICE (5 * CLOCK_DAY) /* longer than an outbox tries */
 #define KEEP_REQUEST (5 * CLOCK_MINUTE)
 #define KEEP_CLAIM CLOCK_MINUTE /* longer than any request runs */
@@ -226,8 +226,9 @@ put(struct req *r, const char *scope, const char *key, const char *fingerprint,
 enum err
 idempotency_store(struct req *r)
 {
-	int64_t keep
-	    = r->caller.role == ROLE_SERVICE ? KEEP_SERVICE : KEEP_KEY;
+	int64_t hours = r->ctx->app->settings.idempotency_hours;
+	int64_t keep = r->caller.role == ROLE_SERVICE ? KEEP_SERVICE
+						      : hours * CLOCK_HOUR;
 	enum err err = OK;
 
 	if (r->route->flags & ROUTE_SECRET)
@@ -262,18 +263,6 @@ idempotency_forget(struct req *r)
 int64_t
 idempotency_prune(struct ctx *ctx)
 {
-	struct db *db = &ctx->db;
-	int64_t dropped = 0;
-	enum err err;
-
-	if (db_begin(db))
-		return PRUNE_EVERY;
-	err = db_exec(db, &idempotency_expire, DB_ARGS(DB_INT(clock_ms())));
-	if (err) {
-		db_rollback(db);
-		return PRUNE_EVERY;
-	}
-	dropped = db_changes(db);
-	(void)!db_commit(db);
-	return dropped > 0 ? 0 : PRUNE_EVERY;
+	return job_drop(&ctx->db, &idempotency_expire,
+	    DB_ARGS(DB_INT(clock_ms())), PRUNE_EVERY);
 }

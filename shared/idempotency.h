@@ -2,10 +2,10 @@
  * Doing a thing once although it is asked for twice.
  *
  * A reply is stored in the same transaction as its effect, under two names:
- * the client's Idempotency-Key (kept 24 hours, a service's longer than an
- * outbox tries, for its caller, method and path), and nginx's REQUEST_ID (kept
- * five minutes), which nginx sends again when it repeats a request on another
- * instance. Whoever asks a second time gets the stored reply. Only successes
+ * the client's Idempotency-Key (kept 24 hours or as is set, a service's longer
+ * than an outbox tries, for its caller, method and path), and nginx's REQUEST_ID
+ * (kept five minutes), which nginx sends again when it repeats a request on
+ * another instance. Whoever asks a second time gets the stored reply. Only successes
  * are stored: a request that was refused had no effect and may be tried again.
  */
 #ifndef COSTER_IDEMPOTENCY_H
@@ -30,9 +30,7 @@ MUST_USE enum err idempotency_store(struct req *r);
 /* After a refusal of a slow route: gives its claim back. */
 void idempotency_forget(struct req *r);
 
-/* The job that drops what has expired. */
+/* A job: drops what has expired. */
 int64_t idempotency_prune(struct ctx *ctx);
-
-#define IDEMPOTENCY_JOB { "idempotency", idempotency_prune, JOB_TIMED }
 
 #endif

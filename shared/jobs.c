@@ -7,6 +7,7 @@
 #include "shared/clock.h"
 #include "shared/idempotency.h"
 #include "shared/log.h"
+#include "shared/outbox.h"
 
 #define STACK_SIZE ((size_t)256 * 1024)
 #define IDLE_FOR_LONG CLOCK_HOUR
@@ -79,6 +80,30 @@ thread_start(pthread_t *thread, void *(*run)(void *), void *argument)
 	return ERR_UNAVAILABLE;
 }
 
+int64_t
+job_drop(
+    struct db *db, const struct stmt *stmt, struct db_args args, int64_t every)
+{
+	int64_t dropped;
+
+	if (db_begin(db))
+		return every;
+	if (db_exec(db, stmt, args)) {
+		db_rollback(db);
+		return every;
+	}
+	dropped = db_changes(db);
+	return db_commit(db) == OK && dropped > 0 ? 0 : every;
+}
+
+static int64_t
+prune(struct ctx *ctx)
+{
+	int64_t keys = idempotency_prune(ctx), messages = outbox_prune(ctx);
+
+	return keys < messages ? keys : messages;
+}
+
 static int64_t
 checkpoint(struct ctx *ctx)
 {
@@ -88,7 +113,7 @@ checkpoint(struct ctx *ctx)
 
 static const struct job common_jobs[] = {
 	{ "checkpoint", checkpoint, JOB_NOTIFIED },
-	IDEMPOTENCY_JOB,
+	{ "prune", prune, JOB_TIMED },
 };
 
 enum wake { TIME, NOTIFIED, STOP };

@@ -6,6 +6,7 @@
 #include "shared/client.h"
 #include "shared/clock.h"
 #include "shared/crash.h"
+#include "shared/jobs.h"
 #include "shared/log.h"
 
 #define LEASE (30 * CLOCK_SECOND)
@@ -13,6 +14,7 @@
 #define TRIES_MAX 1000	/* most at the ceiling: two to three days */
 #define BACKOFF_FIRST (CLOCK_SECOND / 2)
 #define BACKOFF_CEILING (5 * CLOCK_MINUTE)
+#define PRUNE_EVERY CLOCK_HOUR
 #define POLL (2 * CLOCK_SECOND) /* for what a dead instance left behind */
 
 /* A message waits while an older one of its subject is there. */
@@ -63,6 +65,10 @@ STMT(outbox_drop_sent,
 
 STMT(outbox_dropped,
     "DELETE FROM outbox WHERE id = $1 AND key = $2 AND last_error = 'dropped'");
+
+STMT(outbox_expire,
+    "DELETE FROM outbox WHERE id IN"
+    " (SELECT id FROM outbox WHERE dead_at < $1 LIMIT 500)");
 
 enum err
 outbox_put(struct db *db, const struct outbox_message *m)
@@ -249,4 +255,13 @@ outbox_run(struct ctx *ctx)
 			least = wait;
 	}
 	return least;
+}
+
+int64_t
+outbox_prune(struct ctx *ctx)
+{
+	int64_t keep = ctx->app->settings.outbox_keep_days * CLOCK_DAY;
+
+	return job_drop(&ctx->db, &outbox_expire,
+	    DB_ARGS(DB_INT(clock_ms() - keep)), PRUNE_EVERY);
 }

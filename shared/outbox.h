@@ -30,6 +30,9 @@ MUST_USE enum err outbox_put(struct db *db, const struct outbox_message *m);
  * that has ended either way, and later ones of its subject still wait for it. */
 MUST_USE enum err outbox_drop(struct db *db, const char *subject);
 
+/* A job: drops the messages that were given up long ago. */
+int64_t outbox_prune(struct ctx *ctx);
+
 /* Delivers what is due. */
 int64_t outbox_run(struct ctx *ctx);
 

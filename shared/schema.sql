@@ -44,3 +44,7 @@ UPDATE outbox SET receiver = substr(path, 2, instr(replace(substr(path, 2), '?',
 
 DROP INDEX outbox_by_due;
 CREATE INDEX outbox_by_due ON outbox (receiver, due_at) WHERE dead_at IS NULL AND waits = 0;
+
+-- step 3: what was given up can be found, to drop it in the end
+
+CREATE INDEX outbox_by_death ON outbox (dead_at) WHERE dead_at IS NOT NULL;

@@ -46,6 +46,13 @@ static const struct setting common_settings[] = {
 	    "threads for slow requests", .min = 1, .max = 64),
 	SETTING(struct app_settings, queue, "COSTER_QUEUE", "64",
 	    "slow requests that may wait for one", .min = 1, .max = 10000),
+	SETTING(struct app_settings, idempotency_hours,
+	    "COSTER_IDEMPOTENCY_HOURS", "24",
+	    "for how long an Idempotency-Key gets the first reply", .min = 1,
+	    .max = 8784),
+	SETTING(struct app_settings, outbox_keep_days, "COSTER_OUTBOX_KEEP_DAYS",
+	    "90", "days that messages which were given up are kept", .min = 1,
+	    .max = 36500),
 };
 
 static struct settings

@@ -92,6 +92,14 @@ STMT(item_update,
     "UPDATE cart_item SET quantity = $3, version = version + 1"
     " WHERE user_id = $1 AND id = $2");
 
+/* Carts of which nothing was shown or added since. */
+STMT(cart_dead,
+    "SELECT DISTINCT user_id FROM cart_item i WHERE seen_at < $1"
+    " AND NOT EXISTS (SELECT 1 FROM cart_item WHERE user_id = i.user_id"
+    "  AND (seen_at >= $1 OR added_at >= $1))"
+    " AND NOT EXISTS (SELECT 1 FROM cart WHERE user_id = i.user_id"
+    "  AND checkout_id IS NOT NULL) LIMIT 100");
+
 STMT(item_delete, "DELETE FROM cart_item WHERE user_id = $1 AND id = $2");
 
 struct wanted {
@@ -424,4 +432,38 @@ delete_item(struct req *r)
 	err = db_exec(
 	    r->db, &item_delete, DB_ARGS(DB_INT(r->uid), DB_INT(r->id)));
 	return err ? err : reply_empty(r, 204);
+}
+
+static enum err
+empty_dead(struct db *db, int64_t *count)
+{
+	int64_t before = clock_ms() - cart_settings.keep_days * CLOCK_DAY;
+	struct db_rows q = db_query(db, &cart_dead, DB_ARGS(DB_INT(before)));
+	int64_t dead[100];
+	enum err err;
+
+	*count = 0;
+	while (*count < (int64_t)ARRAY_LEN(dead) && db_next(&q))
+		dead[(*count)++] = db_int(&q, 0);
+	err = db_end(&q);
+	for (int64_t i = 0; err == OK && i < *count; i++)
+		if ((err = db_exec(db, &cart_empty, DB_ARGS(DB_INT(dead[i]))))
+		    == OK)
+			err = cart_touch(db, dead[i]);
+	return err;
+}
+
+int64_t
+cart_prune(struct ctx *ctx)
+{
+	struct db *db = &ctx->db;
+	int64_t emptied;
+
+	if (db_begin(db))
+		return CLOCK_HOUR;
+	if (empty_dead(db, &emptied)) {
+		db_rollback(db);
+		return CLOCK_HOUR;
+	}
+	return db_commit(db) == OK && emptied > 0 ? 0 : CLOCK_HOUR;
 }

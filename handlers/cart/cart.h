@@ -14,9 +14,13 @@ extern const struct check_table cart_checks, cart_questions;
 int64_t checkout_resume(struct ctx *ctx);
 /* Forgets the checkouts that ended a day ago. */
 int64_t checkout_prune(struct ctx *ctx);
+/* Empties the carts that nobody looks at any more. */
+int64_t cart_prune(struct ctx *ctx);
+
+#define CART_FRESH_MAX 3600 /* seconds */
 
 struct cart_settings {
-	int64_t fresh_seconds;
+	int64_t fresh_seconds, keep_days;
 };
 extern struct cart_settings cart_settings;
 

@@ -18,6 +18,7 @@
 #include "handlers/cart/cart.h"
 #include "handlers/cart/checkout.h"
 #include "shared/crash.h"
+#include "shared/jobs.h"
 #include "shared/json.h"
 #include "shared/log.h"
 #include "shared/outbox.h"
@@ -101,8 +102,8 @@ STMT(checkout_due,
     " ORDER BY updated_at LIMIT 1");
 
 STMT(checkout_drop,
-    "DELETE FROM checkout WHERE state IN ('done', 'undone')"
-    " AND updated_at < $1");
+    "DELETE FROM checkout WHERE id IN (SELECT id FROM checkout"
+    " WHERE state IN ('done', 'undone') AND updated_at < $1 LIMIT 500)");
 
 STMT(cart_thaw,
     "UPDATE cart SET checkout_id = NULL WHERE user_id = $1"
@@ -110,8 +111,10 @@ STMT(cart_thaw,
 
 STMT(cart_empty, "DELETE FROM cart_item WHERE user_id = $1");
 
-/* Prices may have changed: the next reader asks product. */
-STMT(cart_unseen, "UPDATE cart_item SET seen_at = 0 WHERE user_id = $1");
+/* Prices may have changed: the next reader asks product. It stays to be seen
+ * when the cart was last looked at. */
+STMT(cart_unseen,
+    "UPDATE cart_item SET seen_at = seen_at - $2 WHERE user_id = $1");
 
 #define CHECKOUT_INTO(c)                                                       \
 	DB_INTO(DB_TEXT_TO(&(c)->id), DB_INT_TO(&(c)->user_id),                \
@@ -173,7 +176,9 @@ give_back(struct db *db, const struct checkout *c)
 	enum err err;
 
 	if ((err = thaw(db, c))
-	    || (err = db_exec(db, &cart_unseen, DB_ARGS(DB_INT(c->user_id)))))
+	    || (err = db_exec(db, &cart_unseen,
+		    DB_ARGS(DB_INT(c->user_id),
+			DB_INT(CART_FRESH_MAX * CLOCK_SECOND)))))
 		return err;
 	if (c->reservation_id <= 0)
 		return OK;
@@ -414,13 +419,6 @@ checkout_resume(struct ctx *ctx)
 int64_t
 checkout_prune(struct ctx *ctx)
 {
-	struct db *db = &ctx->db;
-
-	if (db_begin(db))
-		return CLOCK_HOUR;
-	if (db_exec(db, &checkout_drop, DB_ARGS(DB_INT(clock_ms() - KEEP))))
-		db_rollback(db);
-	else
-		(void)!db_commit(db);
-	return CLOCK_HOUR;
+	return job_drop(&ctx->db, &checkout_drop,
+	    DB_ARGS(DB_INT(clock_ms() - KEEP)), CLOCK_HOUR);
 }

@@ -44,9 +44,13 @@ CREATE TABLE cart_item (
     price      INTEGER NOT NULL CHECK (price >= 0), -- of one, in minor units; as the customer saw it
     currency   TEXT NOT NULL,        -- ISO 4217; the same for all of a cart
     available  INTEGER,              -- pieces; NULL: not counted; 0 also for a product that is gone
-    seen_at    INTEGER NOT NULL,     -- when product was asked; 0: it is to be asked again
+    seen_at    INTEGER NOT NULL,     -- when product was asked, or an hour before: it is to be asked again
     added_at   INTEGER NOT NULL,
     version    INTEGER NOT NULL DEFAULT 1,
     PRIMARY KEY (user_id, id),
     UNIQUE (user_id, product_id)
 ) STRICT;
+
+-- step 2: carts that nobody looks at any more can be found
+
+CREATE INDEX cart_item_by_seen ON cart_item (seen_at);

@@ -14,7 +14,10 @@ static const struct setting settings[] = {
 	SETTING(struct cart_settings, fresh_seconds,
 	    "COSTER_CART_FRESH_SECONDS", "10",
 	    "how long a cart shows prices before product is asked again",
-	    .max = 3600),
+	    .max = CART_FRESH_MAX),
+	SETTING(struct cart_settings, keep_days, "COSTER_CART_KEEP_DAYS", "90",
+	    "days after which a cart that nobody looks at is emptied",
+	    .min = 1, .max = 36500),
 };
 
 static const struct route_table *const routes[] = {
@@ -26,6 +29,7 @@ static const struct job jobs[] = {
 	OUTBOX_JOB,
 	{ "resume checkouts", checkout_resume, JOB_TIMED },
 	{ "prune checkouts", checkout_prune, JOB_TIMED },
+	{ "prune carts", cart_prune, JOB_TIMED },
 };
 
 const struct service service = {

@@ -27,6 +27,7 @@ const struct check_table email_checks = CHECKS(checks);
 const char email_keep_ids[]
     = "INSERT INTO mail (id, key, checked, status, due_at, last_error,"
       " created_at)"
-      " SELECT id + 1, key, 1, 'failed', due_at, 'lost by a restore', created_at"
+      " SELECT id + 1, key, 1, 'failed', due_at, 'lost by a restore', "
+      "created_at"
       " FROM old.mail WHERE id > (SELECT coalesce(max(id), 0) FROM main.mail)"
       " ORDER BY id DESC LIMIT 1";

@@ -54,7 +54,8 @@ static const struct check questions[] = {
 	    "SELECT id, '/product/reservations/' || reservation_id,"
 	    " CASE status WHEN 'open' THEN 'id' ELSE 'status' END,"
 	    " CASE status WHEN 'open' THEN reservation_id ELSE 'committed' END"
-	    " FROM invoice WHERE reservation_id IS NOT NULL AND status <> 'void'"
+	    " FROM invoice WHERE reservation_id IS NOT NULL AND status <> "
+	    "'void'"
 	    " AND created_at > $1 - 2592000000 AND NOT EXISTS (SELECT 1"
 	    "  FROM outbox WHERE subject = 'invoice ' || invoice.id)"
 	    " ORDER BY id DESC LIMIT 1000" },

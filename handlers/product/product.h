@@ -10,6 +10,12 @@ extern const struct check_table product_checks;
 extern const char product_keep_ids[];
 
 int64_t reservation_expire(struct ctx *ctx);
+int64_t reservation_prune(struct ctx *ctx); /* of those that ended long ago */
+
+struct product_settings {
+	int64_t reservation_keep_days;
+};
+extern struct product_settings product_settings;
 
 /* What can be sold or reserved, NULL for what is not counted. An administrator
  * may have lowered the stock below what is reserved. */

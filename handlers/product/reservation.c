@@ -433,3 +433,32 @@ reservation_expire(struct ctx *ctx)
 		err = db_commit(db);
 	return err ? EXPIRE_EVERY : 0;
 }
+
+/* The oldest are looked at, and of them those go that ended before $1. The
+ * newest stays, so that no id is given twice. */
+#define ENDED_BEFORE                                                           \
+	"(SELECT id FROM (SELECT id, expires_at FROM reservation"              \
+	"  WHERE status <> 'held' ORDER BY id LIMIT 500) AS oldest"            \
+	" WHERE expires_at < $1 AND id < (SELECT max(id) FROM reservation))"
+
+STMT(line_drop,
+    "DELETE FROM reservation_line WHERE reservation_id IN " ENDED_BEFORE);
+STMT(reservation_drop, "DELETE FROM reservation WHERE id IN " ENDED_BEFORE);
+
+int64_t
+reservation_prune(struct ctx *ctx)
+{
+	int64_t keep = product_settings.reservation_keep_days * CLOCK_DAY,
+		before = clock_ms() - keep, dropped;
+	struct db *db = &ctx->db;
+
+	if (db_begin(db))
+		return CLOCK_HOUR;
+	if (db_exec(db, &line_drop, DB_ARGS(DB_INT(before)))
+	    || db_exec(db, &reservation_drop, DB_ARGS(DB_INT(before)))) {
+		db_rollback(db);
+		return CLOCK_HOUR;
+	}
+	dropped = db_changes(db);
+	return db_commit(db) == OK && dropped > 0 ? 0 : CLOCK_HOUR;
+}

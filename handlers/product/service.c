@@ -7,6 +7,16 @@
 
 EMBED(product_schema, "handlers/product/schema.sql");
 
+struct product_settings product_settings;
+
+/* An invoice may be paid late, and its reservation be committed then. */
+static const struct setting settings[] = {
+	SETTING(struct product_settings, reservation_keep_days,
+	    "COSTER_RESERVATION_KEEP_DAYS", "400",
+	    "days that reservations are kept; more than an invoice is open",
+	    .min = 31, .max = 36500),
+};
+
 static const struct route_table *const routes[] = {
 	&reservation_routes,
 	&product_routes,
@@ -15,6 +25,7 @@ static const struct route_table *const routes[] = {
 
 static const struct job jobs[] = {
 	{ "expire reservations", reservation_expire, JOB_TIMED },
+	{ "prune reservations", reservation_prune, JOB_TIMED },
 };
 
 const struct service service = {
@@ -23,6 +34,7 @@ const struct service service = {
 	.routes = routes,
 	.route_count = ARRAY_LEN(routes),
 	.schema = product_schema,
+	.settings = { settings, ARRAY_LEN(settings), &product_settings },
 	.jobs = jobs,
 	.job_count = ARRAY_LEN(jobs),
 	.checks = &product_checks,

@@ -24,12 +24,11 @@ static const struct check checks[] = {
 const struct check_table user_checks = CHECKS(checks);
 
 /* A session or link that ended since the backup is not to be good again. */
-const char user_restored[]
-    = "UPDATE session SET expires_at = min(expires_at,"
-      " CAST(strftime('%s', 'now') AS INTEGER) * 1000),"
-      " address = NULL, agent = NULL;"
-      "DELETE FROM proof;"
-      "DELETE FROM reset_request";
+const char user_restored[] = "UPDATE session SET expires_at = min(expires_at,"
+			     " CAST(strftime('%s', 'now') AS INTEGER) * 1000),"
+			     " address = NULL, agent = NULL;"
+			     "DELETE FROM proof;"
+			     "DELETE FROM reset_request";
 
 /* An account that is deleted, and a session of it that is over, with ids beyond
  * all that were given. */

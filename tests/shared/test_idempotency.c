@@ -31,7 +31,8 @@ static const struct route routes[] = {
 static const struct route_table table = ROUTES(routes);
 static const struct route_table *const tables[] = { &table };
 
-static const struct job jobs[] = { IDEMPOTENCY_JOB };
+static const struct job jobs[]
+    = { { "idempotency", idempotency_prune, JOB_TIMED } };
 
 const struct service service = {
 	.name = "test",
@@ -342,6 +343,22 @@ test_idempotency__keys_are_kept_for_a_day(void **state)
 		assert_int_equal(int_at(&rep, "id"), before + 2);
 		assert_int_equal(effects(t), before + 2);
 	}
+}
+
+static void
+test_idempotency__keys_are_kept_as_long_as_is_set(void **state)
+{
+	struct t *t = *state;
+	struct reply_seen rep;
+
+	app_of(t)->settings.idempotency_hours = 2;
+	post(t, "/note", "k", NULL, A);
+	advance(t, 2 * CLOCK_HOUR - 1);
+	rep = post(t, "/note", "k", NULL, A);
+	assert_replayed(&rep, true);
+	advance(t, 1);
+	rep = post(t, "/note", "k", NULL, A);
+	assert_replayed(&rep, false);
 }
 
 /* Its outbox may try for days, and must not make a thing twice. */
@@ -677,6 +694,7 @@ main(void)
 		KEY_TEST(test_idempotency__shapes_of_keys),
 		KEY_TEST(test_idempotency__keys_are_kept_over_a_restart),
 		KEY_TEST(test_idempotency__keys_are_kept_for_a_day),
+		KEY_TEST(test_idempotency__keys_are_kept_as_long_as_is_set),
 		KEY_TEST(test_idempotency__keys_of_services_are_kept_longer),
 		KEY_TEST(test_idempotency__a_repeated_request_has_one_effect),
 		KEY_TEST(test_idempotency__key_and_request_together),

@@ -285,6 +285,32 @@ test_outbox__tries_again_ever_more_slowly(void **state)
 }
 
 static void
+test_outbox__what_was_given_up_is_dropped_in_the_end(void **state)
+{
+	(void)state;
+	app.settings.outbox_keep_days = 7;
+	receiver.status = 422;
+	for (int i = 0; i < 600; i++) {
+		put("a", "/x/a");
+		assert_non_null(sent());
+	}
+	receiver.status = 0;
+	put("a", "/x/a");
+	assert_non_null(sent());
+	advance(7 * CLOCK_DAY);
+	assert_int_equal(outbox_prune(&ctx), CLOCK_HOUR);
+	assert_int_equal(ask("SELECT count(*) FROM outbox"), 601);
+	advance(1);
+	assert_int_equal(outbox_prune(&ctx), 0);
+	assert_int_equal(ask("SELECT count(*) FROM outbox"), 101);
+	assert_int_equal(outbox_prune(&ctx), 0);
+	assert_int_equal(outbox_prune(&ctx), CLOCK_HOUR);
+	/* the one that there is hope for */
+	assert_int_equal(ask("SELECT count(*) FROM outbox"), 1);
+	assert_int_equal(ask("SELECT dead_at FROM outbox"), INT_NONE);
+}
+
+static void
 test_outbox__what_becomes_of_it_is_in_the_status(void **state)
 {
 	enum fate { DELIVERED, AGAIN, DEAD };
@@ -755,6 +781,8 @@ main(void)
 		OUTBOX_TEST(test_outbox__subjects_keep_their_order),
 		OUTBOX_TEST(test_outbox__every_try_has_the_same_key),
 		OUTBOX_TEST(test_outbox__tries_again_ever_more_slowly),
+		OUTBOX_TEST(
+		    test_outbox__what_was_given_up_is_dropped_in_the_end),
 		OUTBOX_TEST(test_outbox__what_becomes_of_it_is_in_the_status),
 		OUTBOX_TEST(test_outbox__a_dead_message_holds_up_nobody),
 		OUTBOX_TEST(test_outbox__what_is_dropped_is_not_sent),

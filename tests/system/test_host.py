@@ -1,14 +1,16 @@
 """coster on a host, from its installation to its purge, in the order of this file:
 each test goes on from where the one before left the host."""
 
+import contextlib
 import mailbox
+import os
 import pathlib
 import re
 import signal
 import statistics
-import os
-import socket
+import subprocess
 import time
+import urllib.parse
 
 import pytest
 
@@ -266,6 +268,46 @@ def test_metrics(service):
     assert openmetrics.headers["Content-Type"].startswith("application/openmetrics-text")
     assert openmetrics.text.endswith("# EOF\n")
     assert "# TYPE coster_requests counter\n" in openmetrics.text
+
+
+def test_prometheus_with_what_is_shipped():
+    """The example as it is, and the alerts on what it scrapes."""
+    folder = "/usr/share/coster/prometheus"
+    assert "SUCCESS: 9 rules found" in sh(f"promtool check rules {folder}/coster-alerts.yml")
+    assert "is valid" in sh(f"promtool check config {folder}/prometheus.yml")
+    sh("ln -s /etc/nginx/coster/coster-watch.conf /etc/nginx/conf.d/; nginx -t && systemctl reload nginx")
+    sh(f"cp -r {folder} /run/prometheus; cd /run/prometheus;"
+        " sed -i '1i global: {scrape_interval: 1s, evaluation_interval: 1s}' prometheus.yml")
+
+    def query(expression):
+        reply = ask("GET", "/api/v1/query?" + urllib.parse.urlencode({"query": expression}), port=9090)
+        return [(r["metric"], r["value"][1]) for r in reply.json["data"]["result"]]
+
+    def is_up(count):
+        with contextlib.suppress(OSError):
+            return query('count(up{job="coster"} == 1)') == [({}, str(count))]
+
+    server = subprocess.Popen(["prometheus", "--config.file=/run/prometheus/prometheus.yml",
+        "--storage.tsdb.path=/run/prometheus/data", "--web.listen-address=127.0.0.1:9090"],
+        stderr=subprocess.DEVNULL)
+    try:
+        eventually(lambda: is_up(len(UNITS)), 30)
+        assert {m["service"] for m, _ in query("coster_build_info")} == set(SERVICES)
+        known = ask("GET", "/api/v1/label/__name__/values", port=9090).json["data"]
+        alerts = pathlib.Path(f"{folder}/coster-alerts.yml").read_text()
+        used = set(re.findall(r"\b(?:coster|process)_[a-z_]+", alerts))
+        assert len(used) > 8 and used <= set(known), used - set(known)
+        rules = ask("GET", "/api/v1/rules", port=9090).json["data"]["groups"][0]["rules"]
+        eventually(lambda: all(r["health"] == "ok" for r in
+            ask("GET", "/api/v1/rules", port=9090).json["data"]["groups"][0]["rules"]))
+        assert len(rules) == 9 and query("ALERTS") == []
+        sh("systemctl stop coster-email@1 coster-email@2")
+        eventually(lambda: [(m["alertname"], m["service"]) for m, _ in
+            query('ALERTS{alertname="CosterServiceDown"}')] == [("CosterServiceDown", "email")], 20)
+    finally:
+        server.terminate()
+        server.wait(20)
+        sh("systemctl start coster-email@1 coster-email@2")
 
 
 def counted(service):

@@ -1,5 +1,7 @@
 #include "tests/loopback.h"
 
+#include "shared/clock.h"
+
 #define CART "/user/1/cart/"
 #define ASKED_1 "GET /products/?ids=1&limit=1"
 #define ASKED_2 "GET /products/?ids=2&limit=1"
@@ -239,6 +241,70 @@ test_cart__holds_a_hundred_products(void **state)
 	assert_status(&rep, 200);
 	rep = call(t, "GET", CART, NULL, AS_USER(1));
 	assert_int_equal(int_at(&rep, "count"), 100);
+}
+
+static int
+setup_with_10_days(void **state)
+{
+	setenv("COSTER_CART_KEEP_DAYS", "10", 1);
+	return loopback_setup(state);
+}
+
+static int
+teardown_with_10_days(void **state)
+{
+	unsetenv("COSTER_CART_KEEP_DAYS");
+	return loopback_teardown(state);
+}
+
+static void
+test_cart__that_nobody_looks_at_is_emptied(void **state)
+{
+	struct t *t = *state;
+	struct reply_seen rep;
+	int64_t version;
+
+	add_both(t);
+	advance(t, 10 * CLOCK_DAY);
+	assert_int_equal(run_job(t, "prune carts"), CLOCK_HOUR);
+	peer(t, ASKED_BOTH, 200, PRODUCTS(TEA "," CUP));
+	rep = call(t, "GET", CART, NULL, AS_USER(1));
+	assert_int_equal(int_at(&rep, "count"), 2);
+	version = sql_int(t, "SELECT version FROM cart");
+	advance(t, 10 * CLOCK_DAY);
+	assert_int_equal(run_job(t, "prune carts"), CLOCK_HOUR);
+	sql_int(t,
+	    "INSERT INTO checkout (id, user_id, state, lines, created_at,"
+	    " updated_at) VALUES ('x', 1, 'invoice', '[]', 0, 0)");
+	sql_int(t, "UPDATE cart SET checkout_id = 'x'");
+	advance(t, 1);
+	assert_int_equal(run_job(t, "prune carts"), CLOCK_HOUR); /* frozen */
+	sql_int(t, "UPDATE cart SET checkout_id = NULL");
+	assert_int_equal(run_job(t, "prune carts"), 0);
+	assert_int_equal(run_job(t, "prune carts"), CLOCK_HOUR);
+	rep = call(t, "GET", CART, NULL, AS_USER(1));
+	assert_int_equal(int_at(&rep, "count"), 0);
+	assert_int_equal(sql_int(t, "SELECT version FROM cart"), version + 1);
+}
+
+static void
+test_cart__are_emptied_some_at_a_time(void **state)
+{
+	struct t *t = *state;
+
+	sql_int(t,
+	    "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n"
+	    " WHERE i < 150) INSERT INTO cart (user_id, version)"
+	    " SELECT i, 1 FROM n");
+	sql_int(t,
+	    "INSERT INTO cart_item (user_id, id, product_id, quantity, name,"
+	    " price, currency, seen_at, added_at)"
+	    " SELECT user_id, 1, 1, 1, 'x', 1, 'EUR', 1, 1 FROM cart");
+	assert_int_equal(run_job(t, "prune carts"), 0);
+	assert_int_equal(sql_int(t, "SELECT count(*) FROM cart_item"), 50);
+	assert_int_equal(run_job(t, "prune carts"), 0);
+	assert_int_equal(sql_int(t, "SELECT count(*) FROM cart_item"), 0);
+	assert_int_equal(run_job(t, "prune carts"), CLOCK_HOUR);
 }
 
 static void
@@ -547,6 +613,10 @@ main(void)
 		TEST(test_cart__adding_needs_product),
 		TEST(test_cart__has_one_currency),
 		TEST(test_cart__holds_a_hundred_products),
+		cmocka_unit_test_setup_teardown(
+		    test_cart__that_nobody_looks_at_is_emptied,
+		    setup_with_10_days, teardown_with_10_days),
+		TEST(test_cart__are_emptied_some_at_a_time),
 		TEST(test_cart__subtotal_stays_exact),
 		TEST(test_cart__quantity_changes),
 		TEST(test_cart__ids_are_never_used_again),

@@ -287,6 +287,64 @@ test_reservation__bad_bodies_are_refused(void **state)
 	}
 }
 
+static int
+setup_with_50_days(void **state)
+{
+	setenv("COSTER_RESERVATION_KEEP_DAYS", "50", 1);
+	return setup(state);
+}
+
+static int
+teardown_with_50_days(void **state)
+{
+	unsetenv("COSTER_RESERVATION_KEEP_DAYS");
+	return teardown(state);
+}
+
+/* Counted from when they would have expired. One that is held stays, and the
+ * newest, whose id would be given again. */
+static void
+test_reservation__that_ended_is_dropped_in_the_end(void **state)
+{
+	struct t *t = *state;
+	struct reply_seen rep;
+
+	for (int i = 0; i < 4; i++)
+		reserve_ok(t, "{\"product_id\":1,\"quantity\":1}");
+	rep = change(t, "POST", "/commit", NULL);
+	assert_status(&rep, 200);
+	sql_int(t, "UPDATE reservation SET expires_at = 9e15 WHERE id = 2");
+	advance(t, 15 * CLOCK_MINUTE);
+	run_job(t, "expire reservations");
+	advance(t, 50 * CLOCK_DAY);
+	assert_int_equal(run_job(t, "prune reservations"), CLOCK_HOUR);
+	assert_int_equal(sql_int(t, "SELECT count(*) FROM reservation"), 4);
+	advance(t, 1);
+	assert_int_equal(run_job(t, "prune reservations"), 0);
+	assert_int_equal(run_job(t, "prune reservations"), CLOCK_HOUR);
+	assert_int_equal(sql_int(t, "SELECT count(*) FROM reservation"), 2);
+	assert_int_equal(
+	    sql_int(t, "SELECT count(*) FROM reservation_line"), 2);
+	assert_int_equal(sql_int(t, "SELECT min(id) FROM reservation"), 2);
+	assert_int_equal(sql_int(t, "SELECT max(id) FROM reservation"), 4);
+}
+
+static void
+test_reservation__are_dropped_some_at_a_time(void **state)
+{
+	struct t *t = *state;
+
+	sql_int(t,
+	    "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n"
+	    " WHERE i < 601) INSERT INTO reservation (id, status, expires_at,"
+	    " created_at) SELECT i, 'released', 1, 1 FROM n");
+	assert_int_equal(run_job(t, "prune reservations"), 0);
+	assert_int_equal(sql_int(t, "SELECT count(*) FROM reservation"), 101);
+	assert_int_equal(run_job(t, "prune reservations"), 0);
+	assert_int_equal(sql_int(t, "SELECT count(*) FROM reservation"), 1);
+	assert_int_equal(run_job(t, "prune reservations"), CLOCK_HOUR);
+}
+
 static void
 test_reservation__is_for_services_only(void **state)
 {
@@ -608,6 +666,10 @@ main(void)
 		TEST_STOCK(
 		    test_reservation__takes_the_price_seen_or_a_lower_one),
 		TEST_STOCK(test_reservation__bad_bodies_are_refused),
+		cmocka_unit_test_setup_teardown(
+		    test_reservation__that_ended_is_dropped_in_the_end,
+		    setup_with_50_days, teardown_with_50_days),
+		TEST_STOCK(test_reservation__are_dropped_some_at_a_time),
 		TEST_STOCK(test_reservation__is_for_services_only),
 		TEST_STOCK(test_reservation__unknown_ones_are_not_found),
 		TEST_STOCK(test_reservation__a_key_makes_it_once),
