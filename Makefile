@@ -38,12 +38,13 @@ stats_tests   := entry list summary
 #   libsystemd-dev         tells systemd that an instance is ready, and alive
 #   spawn-fcgi nginx-light start the services, and stand in front of them
 #   curl openssl           make run: sign in, make a certificate
+#   iproute2               tests only: two hosts in network namespaces
 #   libcmocka-dev python3-pytest python3-aiosmtpd wrk   tests and make bench only
 #   python3-jsonschema     tests only: replies against openapi.json
 #   e2fsprogs mount        tests only: file systems whose power is cut
 PACKAGES := gcc make pkg-config libc6-dev libfcgi-dev libjson-c-dev \
             libsqlite3-dev libsodium-dev libcurl4-openssl-dev libsystemd-dev spawn-fcgi \
-            nginx-light curl openssl ca-certificates \
+            nginx-light curl openssl ca-certificates iproute2 \
             libcmocka-dev python3 python3-pytest python3-aiosmtpd wrk e2fsprogs mount \
             python3-jsonschema
 # Of make deb and make test-system.

@@ -193,16 +193,25 @@ end_turn(struct loop *l)
 	log_flush();
 }
 
-/* Only a socket of our own: a path that is another's by now is left alone. */
+/* nginx is to find another instance for its next connection. A path that is gone
+ * leaves those in the backlog to be served. TCP has no such thing: whoever comes
+ * between the two calls is refused, and asks the other instance. */
 static void
-unlink_socket(int fd)
+turn_away(struct loop *l)
 {
 	struct sockaddr_un sun = { 0 };
 	socklen_t len = sizeof(sun) - 1;
 
-	if (getsockname(fd, (struct sockaddr *)&sun, &len) == 0
-	    && sun.sun_family == AF_UNIX && sun.sun_path[0] == '/')
-		unlink(sun.sun_path);
+	if (getsockname(l->listen, (struct sockaddr *)&sun, &len) != 0)
+		return;
+	if (sun.sun_family == AF_UNIX) {
+		if (sun.sun_path[0] == '/')
+			unlink(sun.sun_path);
+		return;
+	}
+	accept_all(l);
+	epoll_ctl(l->epoll, EPOLL_CTL_DEL, l->listen, NULL);
+	shutdown(l->listen, SHUT_RDWR);
 }
 
 static void
@@ -217,7 +226,7 @@ stop(struct loop *l)
 	l->stopping = true;
 	LOG(LOG_INFO, "stopping");
 	sd_notify(0, "STOPPING=1\nSTATUS=finishing what is in hand");
-	unlink_socket(l->listen);
+	turn_away(l);
 }
 
 /* Who has gone reads no reply: nginx, for a client that waits no more or after

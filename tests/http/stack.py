@@ -35,8 +35,9 @@ class Stack:
     root = ROOT    # where tests/stack is
     running = []
 
-    def __init__(self, prepare=lambda state: None, **settings):
-        """prepare: what to do with the folder before anything starts in it."""
+    def __init__(self, prepare=lambda state: None, enter=(), **settings):
+        """prepare: what to do with the folder before anything starts in it. enter: a
+        command that runs another one elsewhere."""
         self.state = pathlib.Path(tempfile.mkdtemp(prefix="coster-test."))
         prepare(self.state)
         self.run = self.state / "run"
@@ -50,7 +51,7 @@ class Stack:
         self.output = self.state / "output"
         with self.output.open("wb") as output:
             self.process = subprocess.Popen(
-                [self.root / "tests/stack"], stdin=subprocess.DEVNULL, stdout=output,
+                [*enter, self.root / "tests/stack"], stdin=subprocess.DEVNULL, stdout=output,
                 stderr=subprocess.STDOUT, start_new_session=True,
                 env={**os.environ, **{k: str(v) for k, v in settings.items()}})
         Stack.running.append(self)
