@@ -60,6 +60,22 @@ static const struct template {
 	    "</p>\n"
 	    "<p>If you did not ask for this, ignore this mail; "
 	    "your password stays as it is.</p>\n" },
+	{ "password_changed", NULL, 0, "Your password was changed",
+	    "The password of your account was changed, and you were signed "
+	    "out everywhere.\n\n"
+	    "If that was not you, ask for a new password on our site, and "
+	    "tell us.\n",
+	    "<p>The password of your account was changed, and you were signed "
+	    "out everywhere.</p>\n"
+	    "<p>If that was not you, ask for a new password on our site, and "
+	    "tell us.</p>\n" },
+	{ "address_changed", NULL, 0, "Your address was changed",
+	    "Your account has another e-mail address now; this one gets no "
+	    "more mail.\n\n"
+	    "If that was not you, tell us at once.\n",
+	    "<p>Your account has another e-mail address now; this one gets no "
+	    "more mail.</p>\n"
+	    "<p>If that was not you, tell us at once.</p>\n" },
 };
 
 /* ISO 4217's currencies whose minor unit is not a hundredth. */

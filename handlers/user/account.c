@@ -55,13 +55,19 @@ STMT(account_insert,
 STMT(account_get,
     "SELECT " COLUMNS " FROM account WHERE id = $1 AND deleted_at IS NULL");
 
-/* $1 the id before, $2 limit, $3 address. */
-enum source { ALL, BY_EMAIL, SOURCE__COUNT };
+/* $1 the id before, $2 limit, $3 address. A service may mean an address that the
+ * account had before: its owner is still to be told some things there. */
+enum source { ALL, BY_EMAIL, BY_ANY_EMAIL, SOURCE__COUNT };
 STMT_ARRAY(lists[SOURCE__COUNT]) = {
 	[ALL] = { "SELECT " COLUMNS " FROM account WHERE deleted_at IS NULL"
 		  " AND id > $1 AND $3 IS NULL ORDER BY id LIMIT $2" },
 	[BY_EMAIL] = { "SELECT " COLUMNS " FROM account WHERE email_key = $3"
 		       " AND id > $1 ORDER BY id LIMIT $2" },
+	[BY_ANY_EMAIL] = { "SELECT " COLUMNS " FROM account WHERE id ="
+			   " coalesce((SELECT id FROM account"
+			   "  WHERE email_key = $3), (SELECT user_id"
+			   "  FROM former_address WHERE email_key = $3))"
+			   " AND id > $1 ORDER BY id LIMIT $2" },
 };
 
 STMT(account_load,
@@ -215,6 +221,7 @@ static enum err
 get_users(struct req *r)
 {
 	struct query in = { .page = PAGE_INIT };
+	enum source source = ALL;
 	const char *key = NULL;
 	struct db_rows q;
 	struct buf *b;
@@ -222,9 +229,12 @@ get_users(struct req *r)
 
 	if ((err = req_query(r, &in)) || (err = page_start(r, &in.page)))
 		return err;
-	if (in.email != NULL)
+	if (in.email != NULL) {
 		key = text_lower(r->arena, in.email);
-	q = db_query(r->db, &lists[key != NULL ? BY_EMAIL : ALL],
+		source = r->caller.role == ROLE_SERVICE ? BY_ANY_EMAIL
+							: BY_EMAIL;
+	}
+	q = db_query(r->db, &lists[source],
 	    DB_ARGS(DB_INT(in.page.after_id), DB_INT(in.page.limit + 1),
 		DB_TEXT(key)));
 	b = page_open(r);
@@ -282,7 +292,8 @@ check_secrets(struct req *r, struct account *a)
 	return self ? throttle_succeeded(r, a->key) : OK;
 }
 
-/* Links that were mailed to the old address are worth nothing from now on. */
+/* Links that were mailed to the old address are worth nothing from now on. Its
+ * owner is told, and with that also of a new password. */
 static enum err
 move(struct req *r, const struct account *a)
 {
@@ -295,11 +306,13 @@ move(struct req *r, const struct account *a)
 	    || (err = proofs_drop(r->db, r->uid)))
 		return err;
 	audit(r, "address changed", r->uid, NULL);
+	if ((err = notice_address_changed(r->db, r->uid, a->key)))
+		return err;
 	return proof_send(r->ctx, PROOF_VERIFICATION, r->uid);
 }
 
 static enum err
-end_sessions(struct req *r)
+end_sessions(struct req *r, const struct account *a)
 {
 	enum err err;
 
@@ -307,7 +320,7 @@ end_sessions(struct req *r)
 	    || (err = proofs_drop(r->db, r->uid)))
 		return err;
 	audit(r, "password changed", r->uid, NULL);
-	return OK;
+	return a->moved ? OK : notice_password_changed(r->db, r->uid);
 }
 
 /* PUT and PATCH alike change the members that are given. */
@@ -333,7 +346,7 @@ change_user(struct req *r)
 	if (db_changes(r->db) == 0)
 		return req_fail(r, ERR_CONFLICT,
 		    "it was changed at the same time; try again");
-	if ((a.password != NULL && (err = end_sessions(r)))
+	if ((a.password != NULL && (err = end_sessions(r, &a)))
 	    || (a.moved && (err = move(r, &a))))
 		return err;
 	return reply_account(r, 200, r->uid);

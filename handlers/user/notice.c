@@ -75,6 +75,33 @@ notice_link(struct db *db, int64_t id, const char *template, const char *link)
 }
 
 enum err
+notice_password_changed(struct db *db, int64_t id)
+{
+	return tell(db, id, "email",
+	    (struct outbox_message) { .method = "POST",
+		.path = "/send_email/",
+		.body = arena_printf(db->arena,
+		    "{\"user_id\":%lld,\"template\":\"password_changed\"}",
+		    (long long)id) });
+}
+
+/* To the address that was left: its owner may not know of the other one. */
+enum err
+notice_address_changed(struct db *db, int64_t id, const char *left)
+{
+	struct buf b;
+
+	buf_init(&b, db->arena);
+	json_open(&b, NULL, '{');
+	json_text(&b, "to", left);
+	json_text(&b, "template", "address_changed");
+	json_close(&b, '}');
+	return tell(db, id, "email",
+	    (struct outbox_message) {
+		.method = "POST", .path = "/send_email/", .body = b.data });
+}
+
+enum err
 notice_forget_mails(struct db *db, int64_t id, const char *email)
 {
 	return tell(db, id, "email",

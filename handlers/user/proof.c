@@ -281,7 +281,8 @@ reset_password(struct req *r)
 	if ((err = db_exec(r->db, &account_reset,
 		 DB_ARGS(DB_INT(id), DB_TEXT(hash), DB_INT(clock_ms()))))
 	    || (err = sessions_end(r->db, id))
-	    || (err = throttle_trust(r, in.email)))
+	    || (err = throttle_trust(r, in.email))
+	    || (err = notice_password_changed(r->db, id)))
 		return err;
 	audit(r, "password reset", id, NULL);
 	return reply_empty(r, 204);

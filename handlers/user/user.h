@@ -86,6 +86,9 @@ MUST_USE enum err notice_registered(
     struct db *db, int64_t id, const char *email, const char *name);
 MUST_USE enum err notice_link(
     struct db *db, int64_t id, const char *template, const char *link);
+MUST_USE enum err notice_password_changed(struct db *db, int64_t id);
+MUST_USE enum err notice_address_changed(
+    struct db *db, int64_t id, const char *left);
 MUST_USE enum err notice_forget_mails(
     struct db *db, int64_t id, const char *email);
 MUST_USE enum err notice_deleted(struct db *db, int64_t id, const char *email);

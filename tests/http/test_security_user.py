@@ -224,6 +224,31 @@ def test_a_forgotten_password_is_made_anew(stack, http):
     http.check_methods(path, "POST")
 
 
+def test_the_owner_is_told_of_changes(stack, http):
+    """A password by its owner, an administrator or a link; an address where it was."""
+    user, admin = http.new_user(), stack.admin_token
+    path, moved = f"/user/{user.id}", http.new_email()
+    subjects = lambda email: sorted(m["Subject"] for m in stack.mails(email))
+    told = lambda email, what: sum(s == f"Your {what} was changed" for s in subjects(email))
+    http.patch(path, {"password": "ten yellow plums", "current_password": user.password},
+        token=user.token, expect=200)
+    eventually(lambda: told(user.email, "password") == 1)
+    http.patch(path, {"password": "nine yellow plums"}, token=admin, expect=200)
+    eventually(lambda: told(user.email, "password") == 2)
+    http.post("/password_reset/", {"email": user.email}, expect=202)
+    token, = mailed(stack, user.email, "reset")
+    http.post(f"/password_reset/{token}", {"password": "six yellow plums"}, expect=204)
+    eventually(lambda: told(user.email, "password") == 3)
+    http.patch(path, {"email": moved, "password": "five yellow plums"}, token=admin, expect=200)
+    eventually(lambda: told(user.email, "address") == 1)
+    mailed(stack, moved, "verify")
+    assert told(moved, "password") == told(moved, "address") == 0
+    http.patch(path, {"name": "Ann"}, token=admin, expect=200)
+    assert (told(user.email, "password"), told(user.email, "address")) == (3, 1)
+    # the services alone still know whose it was
+    assert http.get(f"/user/?email={user.email}", token=admin).json["items"] == []
+
+
 def test_a_common_password_is_refused(http):
     for password in ("password123", "PassWord123", "sunshine"):
         reply = http.post("/user/", {"email": http.new_email(), "password": password}, expect=422)

@@ -189,6 +189,10 @@ test_message__templates_are_filled_in(void **state)
 		{ TEMPLATE("password_reset", "{\"link\":\"http://localhost/r\"}"),
 		    "text LIKE '%\nhttp://localhost/r\n%'"
 		    " AND html LIKE '%href=\"http://localhost/r\"%'" },
+		{ TEMPLATE("password_changed", "{}"),
+		    "subject = 'Your password was changed'" },
+		{ TEMPLATE("address_changed", "{}"),
+		    "subject = 'Your address was changed'" },
 	};
 	struct t *t = *state;
 	char sql[400];

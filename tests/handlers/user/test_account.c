@@ -348,7 +348,7 @@ test_account__list_comes_in_pages_without_deleted_ones(void **state)
 	assert_problem(&rep, 422, "?limit");
 	rep = call(t, "GET", "/user/?name=Ann", NULL, AS_ADMIN);
 	assert_problem(&rep, 422, "?name");
-	assert_int_equal(check_plans(t, "SELECT*FROM account WHERE*LIMIT*"), 2);
+	assert_int_equal(check_plans(t, "SELECT*FROM account WHERE*LIMIT*"), 3);
 }
 
 static void
