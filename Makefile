@@ -29,6 +29,10 @@ cart_tests    := cart checkout
 payment_tests := invoice payment
 stats_tests   := entry list summary
 
+# Fuzz targets: tests/fuzz/NAME.c; and service.c with each service.
+FUZZ     := fcgi route query cursor json token idempotency mime time \
+            $(SERVICES:%=service-%)
+
 # What Debian packages give, and what each is for.
 #   libfcgi-dev            reads FastCGI requests
 #   libjson-c-dev          parses JSON bodies
@@ -47,6 +51,8 @@ PACKAGES := gcc make pkg-config libc6-dev libfcgi-dev libjson-c-dev \
             nginx-light curl openssl ca-certificates iproute2 \
             libcmocka-dev python3 python3-pytest python3-aiosmtpd wrk e2fsprogs mount \
             python3-jsonschema
+# Of make fuzz (json-c and libfcgi anew from their sources).
+CHECK_PACKAGES := clang libclang-rt-14-dev dpkg-dev patch
 # Of make deb and make test-system.
 DEB_PACKAGES := build-essential dpkg-dev debhelper po-debconf fakeroot lintian mandoc \
             debootstrap systemd-container
@@ -74,6 +80,14 @@ CFLAGS   := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all \
             -fno-omit-frame-pointer -DARENA_MALLOC
 HARDEN   := -fPIE
 LINK     += -fsanitize=address,undefined
+endif
+ifeq ($(KIND),fuzz)
+CC       := clang
+CFLAGS   := -O1 -g -fsanitize=address,undefined,fuzzer-no-link \
+            -fno-sanitize-recover=all -fno-omit-frame-pointer -DARENA_MALLOC
+HARDEN   := -fPIE
+LINK     += -fsanitize=address,undefined,fuzzer
+WARNINGS += -Wno-missing-field-initializers # clang minds more of them than gcc
 endif
 ifeq ($(KIND),crash)
 CFLAGS   += -DCRASH_POINTS
@@ -103,6 +117,7 @@ UNITS    := $(shared_tests:%=$(BUILD)/tests/shared/test_%) \
 .PHONY: check-headers check-fcgi check-openapi
 .PHONY: test test-faults test-model test-system bench bench-sign-in attack
 .PHONY: install uninstall deb clean
+.PHONY: fuzz fuzz-targets list-fuzz
 all: $(PROGRAMS)
 
 help:
@@ -113,6 +128,7 @@ help:
 	@echo 'make test-faults    cut the power, fill and break disks, kill, hang: 16 minutes of it (root only)'
 	@echo 'make test-model     random calls against a model; CALLS=20000 SEED=N, as it prints'
 	@echo 'make attack         attack tools against the shop; tests/security/attacks has what they found'
+	@echo 'make fuzz           SECONDS=10 each of the fuzz targets, TARGETS="route time"'
 	@echo 'make test-system    install the packages on a booted Debian (root only)'
 	@echo 'make bench          how quick it is, as one table; QUICK=1 in a minute, BASE=REV'
 	@echo '                    against another revision; ROWS=REGEX ROUNDS=5 SECONDS=2'
@@ -125,7 +141,7 @@ help:
 	@echo 'make clean          remove what was built'
 
 deps:
-	@tests/deps $(PACKAGES) $(DEB_PACKAGES)
+	@tests/deps $(PACKAGES) $(CHECK_PACKAGES) $(DEB_PACKAGES)
 
 run: all
 	@BUILD=$(BUILD) exec tests/stack
@@ -200,6 +216,24 @@ $(BUILD)/%.o: %.c | check-fcgi
 	@echo '  CC  $@'
 	$(Q)$(CC) $(ALL_CFLAGS) -c -o $@ $<
 
+# The two libraries that bytes from outside reach are built anew for this.
+FUZZ_LIBS := $(BUILD)/lib/libfcgi.a $(BUILD)/lib/json-c.a
+$(BUILD)/lib/%.a: tests/fuzz/libs tests/fuzz/libfcgi.patch
+	@echo '  LIB $@'
+	$(Q)CC='$(CC)' CFLAGS='$(CFLAGS)' tests/fuzz/libs $(@D) $*
+
+define FUZZ_TARGET
+$(BUILD)/fuzz/$(1): $(BUILD)/tests/fuzz/$(2).o $(BUILD)/tests/fuzz/fuzz.o $(3) $(LIBRARY) $(FUZZ_LIBS)
+	@mkdir -p $$(@D)
+	@echo '  LD  $$@'
+	$$(Q)$$(CC) $$(LINK) -o $$@ $$^ $$(filter-out -lfcgi -ljson-c,$$(PKG_LIBS)) -lcmocka
+endef
+FUZZ_DATABASE := $(BUILD)/tests/fuzz/database.o $(SUPPORT)
+$(foreach t,fcgi route query cursor json token time,$(eval $(call FUZZ_TARGET,$(t),$(t))))
+$(eval $(call FUZZ_TARGET,mime,mime,$(BUILD)/handlers/email/mime.o))
+$(eval $(call FUZZ_TARGET,idempotency,idempotency,$(FUZZ_DATABASE)))
+$(foreach s,$(SERVICES),$(eval $(call FUZZ_TARGET,service-$(s),service,$(FUZZ_DATABASE) $($(s):%=$(BUILD)/handlers/$(s)/%.o))))
+
 check-headers:
 	@for h in shared/*.h handlers/*/*.h; do \
 	  $(CC) $(filter-out -MMD -MP,$(ALL_CFLAGS)) -fsyntax-only -x c $$h || exit 1; done
@@ -227,6 +261,16 @@ test-model: all
 attack: all
 	@tests/deps $(ATTACK_PACKAGES)
 	@BUILD=$(BUILD) tests/security/attack
+
+# Not BUILD=build/fuzz make: only this target is built so.
+fuzz:
+	@$(MAKE) BUILD=build/fuzz fuzz-targets
+	@FUZZ_SECONDS=$(or $(SECONDS),10) tests/fuzz/run $(TARGETS)
+
+fuzz-targets: $(FUZZ:%=$(BUILD)/fuzz/%)
+
+list-fuzz:
+	@echo $(FUZZ)
 
 test-system: deb
 	@tests/system/run

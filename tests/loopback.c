@@ -105,6 +105,14 @@ peers_down(struct t *t)
 	t->peers_down = true;
 }
 
+void
+peers_forget(struct t *t)
+{
+	t->expected = NULL;
+	t->end = &t->expected;
+	arena_reset(&t->arena);
+}
+
 const char *
 peer_got(struct t *t)
 {

@@ -70,6 +70,8 @@ const char *bearer_of(struct t *t, struct as who);
 void peer(struct t *t, const char *request, int status, const char *body);
 /* From now on a call nobody expects finds its service out of reach. */
 void peers_down(struct t *t);
+/* Expects nothing any more, and gives back the memory of the test so far. */
+void peers_forget(struct t *t);
 /* The body and the Idempotency-Key that the last such request had, or NULL. */
 const char *peer_got(struct t *t);
 const char *peer_key(struct t *t);
