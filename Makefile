@@ -51,8 +51,9 @@ PACKAGES := gcc make pkg-config libc6-dev libfcgi-dev libjson-c-dev \
             nginx-light curl openssl ca-certificates iproute2 \
             libcmocka-dev python3 python3-pytest python3-aiosmtpd wrk e2fsprogs mount \
             python3-jsonschema
-# Of make fuzz (json-c and libfcgi anew from their sources).
-CHECK_PACKAGES := clang libclang-rt-14-dev dpkg-dev patch
+# Of make fuzz (json-c and libfcgi anew from their sources), make lint, make coverage.
+CHECK_PACKAGES := clang libclang-rt-14-dev dpkg-dev patch \
+            clang-tidy cppcheck shellcheck gcovr
 # Of make deb and make test-system.
 DEB_PACKAGES := build-essential dpkg-dev debhelper po-debconf fakeroot lintian mandoc \
             debootstrap systemd-container
@@ -89,6 +90,16 @@ HARDEN   := -fPIE
 LINK     += -fsanitize=address,undefined,fuzzer
 WARNINGS += -Wno-missing-field-initializers # clang minds more of them than gcc
 endif
+ifeq ($(KIND),lint)
+# A leak of what a list or a thread took over is none; AddressSanitizer's leaks are.
+CFLAGS   := -O0 -fanalyzer -Wno-analyzer-malloc-leak
+HARDEN   := -fPIE
+endif
+ifeq ($(KIND),coverage)
+CFLAGS   := -O0 -g --coverage
+HARDEN   := -fPIE
+LINK     += --coverage
+endif
 ifeq ($(KIND),crash)
 CFLAGS   += -DCRASH_POINTS
 endif
@@ -100,10 +111,9 @@ endif
 # Asked when first needed, and once: make deps may have to install them before.
 PKG_CFLAGS = $(eval PKG_CFLAGS := $(shell pkg-config --cflags $(LIBS) cmocka))$(PKG_CFLAGS)
 PKG_LIBS   = $(eval PKG_LIBS := $(shell pkg-config --libs $(LIBS)))$(PKG_LIBS)
-ALL_CFLAGS = -std=gnu11 -D_GNU_SOURCE -I. -include shared/banned.h -MMD -MP \
-             -DCOSTER_VERSION='"$(VERSION)"' -pthread \
-             $(WARNINGS) $(HARDEN) $(CFLAGS) \
-             $(PKG_CFLAGS)
+LANGUAGE   = -std=gnu11 -D_GNU_SOURCE -I. -include shared/banned.h \
+             -DCOSTER_VERSION='"$(VERSION)"' $(PKG_CFLAGS)
+ALL_CFLAGS = $(LANGUAGE) -MMD -MP -pthread $(WARNINGS) $(HARDEN) $(CFLAGS)
 
 PROGRAMS := $(SERVICES:%=$(BUILD)/coster-%)
 LIBRARY  := $(BUILD)/libcoster.a
@@ -117,7 +127,7 @@ UNITS    := $(shared_tests:%=$(BUILD)/tests/shared/test_%) \
 .PHONY: check-headers check-fcgi check-openapi
 .PHONY: test test-faults test-model test-system bench bench-sign-in attack
 .PHONY: install uninstall deb clean
-.PHONY: fuzz fuzz-targets list-fuzz
+.PHONY: fuzz fuzz-targets list-fuzz lint lint-sources coverage
 all: $(PROGRAMS)
 
 help:
@@ -128,6 +138,8 @@ help:
 	@echo 'make test-faults    cut the power, fill and break disks, kill, hang: 16 minutes of it (root only)'
 	@echo 'make test-model     random calls against a model; CALLS=20000 SEED=N, as it prints'
 	@echo 'make attack         attack tools against the shop; tests/security/attacks has what they found'
+	@echo 'make lint           static analysis: gcc, clang-tidy, cppcheck, shellcheck'
+	@echo 'make coverage       which lines the tests run, by file'
 	@echo 'make fuzz           SECONDS=10 each of the fuzz targets, TARGETS="route time"'
 	@echo 'make test-system    install the packages on a booted Debian (root only)'
 	@echo 'make bench          how quick it is, as one table; QUICK=1 in a minute, BASE=REV'
@@ -240,6 +252,19 @@ check-headers:
 
 check-openapi: all
 	@BUILD=$(BUILD) tests/openapi/check
+
+# Static analysis; what was good and did not change is not looked at again.
+SOURCES := $(SHARED:%=shared/%) shared/main $(foreach s,$(SERVICES),$($(s):%=handlers/$(s)/%))
+lint:
+	@$(MAKE) BUILD=build/lint lint-sources
+	@tests/lint
+
+lint-sources: $(SOURCES:%=$(BUILD)/%.tidy)
+
+$(BUILD)/%.tidy: %.c $(BUILD)/%.o .clang-tidy
+	@echo '  TIDY $<'
+	$(Q)clang-tidy --quiet $< -- $(LANGUAGE) 2>/dev/null
+	@touch $@
 
 units: $(UNITS)
 

@@ -26,6 +26,7 @@ STMT(stmt_rollback_to, "ROLLBACK TO request");
 static size_t
 stmt_count(void)
 {
+	/* cppcheck-suppress comparePointers ; the linker joins them */
 	return (size_t)(__stop_coster_stmt - __start_coster_stmt);
 }
 

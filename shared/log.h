@@ -24,9 +24,10 @@ struct log_pair {
 #define LOG_TEXT(k, v) { .key = (k), .text = (v) }
 #define LOG_INT(k, v) { .key = (k), .number = (v) }
 
+/* The first, empty pair is for an event without any. */
 #define LOG(level, event, ...)                                                 \
 	log_write((level), (event),                                            \
-	    (const struct log_pair[]) { __VA_ARGS__ __VA_OPT__(,) { 0 } })
+	    (const struct log_pair[]) { { 0 }, ##__VA_ARGS__, { 0 } } + 1)
 
 /* Written into every line from now on; borrows both strings. */
 void log_init(const char *service, const char *instance, enum log_level least);

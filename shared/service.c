@@ -152,6 +152,7 @@ become_owner(const char *db)
 	    slash != NULL ? (int)(slash - db) : 1, slash != NULL ? db : ".");
 	if (geteuid() != 0 || stat(folder, &st) != 0 || st.st_uid == 0)
 		return EX_OK;
+	/* cppcheck-suppress getpwuidCalled ; there is one thread yet */
 	owner = getpwuid(st.st_uid);
 	if (owner != NULL && initgroups(owner->pw_name, owner->pw_gid) == 0
 	    && setgid(owner->pw_gid) == 0 && setuid(owner->pw_uid) == 0)
