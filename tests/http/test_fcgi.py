@@ -1,6 +1,7 @@
 """Connections, load, and instances that come and go, behind nginx."""
 
 import concurrent.futures
+import contextlib
 import os
 import pathlib
 import re
@@ -46,9 +47,9 @@ def read_status(s):
     return int(head.split()[1])
 
 
-def record(kind, content=b""):
+def record(kind, content=b"", request=1):
     """FastCGI 1.0, section 3.3."""
-    return struct.pack(">BBHHBx", 1, kind, 1, len(content), 0) + content
+    return struct.pack(">BBHHBx", 1, kind, request, len(content), 0) + content
 
 
 def ask_instance(stack, service, n, body, **parameters):
@@ -309,6 +310,25 @@ def test_who_does_not_know_the_secret_is_refused(stack):
     for key in ("", "k" * 64):
         reply = ask_instance(stack, "stats", 1, b'{"action":"test.forged"}', COSTER_KEY=key)
         assert b"Status: 403" in reply
+
+
+@pytest.mark.parametrize("what", [
+    record(4, b"\xff\xff\xff\xfe" * 2),    # a parameter of 4 GiB: CVE-2025-23016
+    record(9, b"\x0e\0FCGI_MAX_CONNS" * 6, request=0) + record(4),    # its answer overruns
+], ids=["parameter", "values"])
+def test_an_instance_that_libfcgi_aborts_comes_back(stack, http, what):
+    """Debian's libfcgi 2.4.2 does, for who can write to a socket: coster(7)."""
+    old = stack.pid("stats", 1)
+    with socket.socket(socket.AF_UNIX) as s:
+        s.connect(str(stack.run / "stats-1.sock"))
+        s.settimeout(20)
+        s.sendall(record(1, struct.pack(">HB5x", 1, 0)) + what)
+        with contextlib.suppress(ConnectionResetError):
+            while s.recv(4096):
+                pass
+    for _ in range(20):
+        http.get("/log?limit=1", expect=200)
+    eventually(lambda: stack.pid("stats", 1) != old)
 
 
 def test_no_instance_at_all_is_503(stack, http):

@@ -195,6 +195,19 @@ def test_accounts_are_kept_apart(user, command):
         done.stdout), done.stdout
 
 
+@pytest.mark.parametrize("unit", UNITS)
+def test_an_instances_socket_is_nginxs_alone(unit):
+    """By the socket, and by the folder that it is in."""
+    service, n = unit[len("coster-"):].split("@")
+    folder = f"/run/coster/{service}-{n}"
+    for path, mode in ((folder, 750), (folder + "/sock", 660)):
+        assert sh(f"stat -c '%U %G %a' {path}").strip() == f"coster-{service} coster-{service} {mode}"
+    connect = f"curl -sS --max-time 5 --unix-socket {folder}/sock http://x/"
+    for account in ("nobody", "coster-email" if service == "user" else "coster-user"):
+        assert "connect to server" in try_sh(connect, account).stdout, account
+    assert "connect to server" not in try_sh(connect, "www-data").stdout
+
+
 def test_a_service_may_call_by_the_internal_listener():
     assert '"keys"' in sh("curl -sS --unix-socket /run/coster/internal/nginx.sock"
         " http://x/.well-known/jwks.json", "coster-cart")
@@ -396,6 +409,17 @@ def test_crash_to_ready():
     times = [comes_back([UNITS[i % len(UNITS)]], signal.SIGKILL, 5) for i in range(20)]
     # The usual one: a busy machine may now and then take longer.
     assert statistics.median(times) < 0.5 and max(times) < 4, times
+
+
+def test_abort_to_ready():
+    """Who can write to a socket can have libfcgi abort: SECURITY CONSIDERATIONS in
+    coster(7)."""
+    old = pid("coster-stats@1")
+    with socket.socket(socket.AF_UNIX) as s:
+        s.connect("/run/coster/stats-1/sock")
+        s.sendall(bytes.fromhex("0101000100080000 0001000000000000 0104000100080000 fffffffe fffffffe"))
+        assert s.recv(1) == b""
+    eventually(lambda: pid("coster-stats@1") not in (0, old) and is_well("stats", 1), 5)
 
 
 def test_hang_to_ready():
