@@ -96,7 +96,7 @@ CFLAGS   := -O0 -fanalyzer -Wno-analyzer-malloc-leak
 HARDEN   := -fPIE
 endif
 ifeq ($(KIND),coverage)
-CFLAGS   := -O0 -g --coverage
+CFLAGS   := -O0 -g --coverage -fprofile-update=atomic
 HARDEN   := -fPIE
 LINK     += --coverage
 endif
@@ -266,6 +266,10 @@ $(BUILD)/%.tidy: %.c $(BUILD)/%.o .clang-tidy
 	$(Q)clang-tidy --quiet $< -- $(LANGUAGE) 2>/dev/null
 	@touch $@
 
+coverage:
+	@$(MAKE) BUILD=build/coverage all units
+	+@tests/coverage
+
 units: $(UNITS)
 
 faults: $(BUILD)/tests/storage/test_power $(BUILD)/tests/storage/shim.so
@@ -290,7 +294,7 @@ attack: all
 # Not BUILD=build/fuzz make: only this target is built so.
 fuzz:
 	@$(MAKE) BUILD=build/fuzz fuzz-targets
-	@FUZZ_SECONDS=$(or $(SECONDS),10) tests/fuzz/run $(TARGETS)
+	+@FUZZ_SECONDS=$(or $(SECONDS),10) tests/fuzz/run $(TARGETS)
 
 fuzz-targets: $(FUZZ:%=$(BUILD)/fuzz/%)
 
