@@ -10,7 +10,7 @@
 #include "shared/arena.h"
 #include "shared/err.h"
 
-#define FILE_SIZE_MAX ((off_t)1024 * 1024)
+#define FILE_SIZE_MAX (1024 * 1024)
 
 /* The text of a file up to FILE_SIZE_MAX bytes, or NULL; arena. */
 char *file_read(struct arena *a, const char *path, size_t *len);

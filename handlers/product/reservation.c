@@ -18,7 +18,7 @@
 #include "shared/req.h"
 
 #define HOLD (15 * CLOCK_MINUTE)
-#define HOLD_MAX_SECONDS (INT64_C(60) * 24 * 3600)
+#define HOLD_MAX_SECONDS (60 * 24 * 3600)
 #define EXPIRE_EVERY (5 * CLOCK_SECOND)
 #define LINES_MAX 200
 
