@@ -58,8 +58,9 @@ fuzz_one(char *text, size_t len)
 	(void)len;
 	fuzz_request(&r);
 	r.param[PARAM_QUERY] = text;
-	err = REQ_QUERY(&r, fields, &in);
-	assert((err == OK) == (r.faults.count == 0));
+	field_read_query(
+	    &r.faults, r.param[PARAM_QUERY], fields, ARRAY_LEN(fields), &in);
+	err = r.faults.count > 0 ? ERR_INVALID : OK;
 	assert(in.number >= 0 && in.number <= INT_MAX_EXACT);
 	assert(in.small >= 1 && in.small <= 200);
 	assert(err || in.name != NULL);
