@@ -67,12 +67,24 @@ wait_busy(void *unused, int tries)
 	return 1;
 }
 
+/* In the write-ahead log when it was last checkpointed. While there are writers
+ * it seldom begins anew, and grows on behind what is in the database already. */
+static _Atomic int checkpointed_pages;
+
 static int
 note_wal_pages(void *unused, sqlite3 *h, const char *schema, int pages)
 {
 	(void)unused, (void)h, (void)schema;
 	db_counts.wal_pages = pages;
+	if (pages < checkpointed_pages)
+		checkpointed_pages = 0;
 	return SQLITE_OK;
+}
+
+static bool
+is_checkpoint_due(void)
+{
+	return db_counts.wal_pages - checkpointed_pages >= CHECKPOINT_PAGES;
 }
 
 /* SQLite asks no busy handler when two instances make the same new database. */
@@ -394,7 +406,7 @@ finish(struct db *db)
 	}
 	db_counts.commits++;
 	if (db->committed != NULL
-	    && (notify || db_counts.wal_pages >= CHECKPOINT_PAGES))
+	    && (notify || is_checkpoint_due()))
 		db->committed();
 	return OK;
 }
@@ -455,30 +467,24 @@ db_notify(struct db *db)
 }
 
 void
-db_checkpoint(const char *path)
+db_checkpoint(struct db *db)
 {
 	int pages = db_counts.wal_pages;
 	int mode = pages >= RESTART_PAGES ? SQLITE_CHECKPOINT_RESTART
 					  : SQLITE_CHECKPOINT_PASSIVE;
-	sqlite3 *h;
 	int rc;
 
-	if (pages < CHECKPOINT_PAGES)
+	if (!is_checkpoint_due())
 		return;
-	if (open_handle(path, &h)) {
-		db_counts.checkpoints_failed++;
-		return;
-	}
-	rc = sqlite3_wal_checkpoint_v2(h, NULL, mode, NULL, NULL);
-	/* Busy: another instance is at it. The next commit counts anew. */
+	rc = sqlite3_wal_checkpoint_v2(db->handle, NULL, mode, NULL, NULL);
+	/* Busy: another instance is at it. */
 	if (rc == SQLITE_OK || (rc & 0xff) == SQLITE_BUSY) {
-		db_counts.wal_pages = 0;
+		checkpointed_pages = pages;
 	} else {
 		db_counts.checkpoints_failed++;
 		LOG(LOG_ERROR, "checkpoint failed",
-		    LOG_TEXT("reason", sqlite3_errmsg(h)));
+		    LOG_TEXT("reason", sqlite3_errmsg(db->handle)));
 	}
-	sqlite3_close(h);
 }
 
 enum err

@@ -168,10 +168,10 @@ int64_t db_int(const struct db_rows *q, int column);	  /* INT_NONE */
 const char *db_text(const struct db_rows *q, int column); /* NULL */
 MUST_USE enum err db_end(struct db_rows *q);
 
-/* Moves what the write-ahead log of the database at path holds into the
- * database, when that is due; a failure is counted and logged. For a thread of
- * its own: inside a commit a failed fsync would reach nobody. */
-void db_checkpoint(const char *path);
+/* Moves what the write-ahead log holds into the database, when that is due; a
+ * failure is counted and logged. For a thread of its own, with its own
+ * connection: inside a commit a failed fsync would reach nobody. */
+void db_checkpoint(struct db *db);
 
 /* Copies a live database to the file at path, which must not exist. */
 MUST_USE enum err db_backup(struct db *db, const char *path);

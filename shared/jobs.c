@@ -107,7 +107,7 @@ prune(struct ctx *ctx)
 static int64_t
 checkpoint(struct ctx *ctx)
 {
-	db_checkpoint(ctx->app->settings.db);
+	db_checkpoint(&ctx->db);
 	return IDLE_FOR_LONG;
 }
 

@@ -308,7 +308,7 @@ test_db__checkpoints_keep_the_log_short(void **state)
 			DB_ARGS(DB_TEXT("a"), DB_BLOB(bytes, sizeof(bytes)))),
 		    OK);
 		assert_int_equal(db_commit(db), OK);
-		db_checkpoint(path);
+		db_checkpoint(db);
 	}
 	assert_int_equal(stat(wal, &st), 0);
 	print_message("the log has %lld KiB after 3000 commits\n",

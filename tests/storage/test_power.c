@@ -134,7 +134,7 @@ write_all(const char *synchronous)
 			assert_int_equal(db_turn_end(&loop), OK);
 			record_acknowledge(n);
 		}
-		db_checkpoint(path_in(source));
+		db_checkpoint(&worker);
 	}
 	record_stop();
 	db_close(&loop);
