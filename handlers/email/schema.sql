@@ -37,3 +37,8 @@ CREATE TABLE mail_count (
 
 CREATE INDEX mail_count_by_who ON mail_count (who, at);
 CREATE INDEX mail_count_by_time ON mail_count (at);
+
+-- step 2: what is due is found at once, however many mails wait
+
+DROP INDEX mail_by_due;
+CREATE INDEX mail_by_due ON mail (status, due_at);

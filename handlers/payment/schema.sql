@@ -93,3 +93,9 @@ CREATE TABLE sandbox_charge (
     currency  TEXT NOT NULL,
     succeeded INTEGER NOT NULL         -- 1, or 0 when it was declined
 ) STRICT;
+
+-- step 2: refunds of an invoice, and what expires next, are found at once
+
+CREATE INDEX refund_by_invoice ON refund (invoice_id);
+DROP INDEX invoice_by_expiry;
+CREATE INDEX invoice_by_expiry ON invoice (status, expires_at);

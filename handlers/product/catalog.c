@@ -32,25 +32,27 @@ enum source { ALL, CATEGORY, SEARCH, IDS, SOURCE__COUNT };
 		" AND ($6 = 0 OR p.stock IS NULL OR p.stock > p.reserved)"     \
 		" ORDER BY " order " LIMIT $1"                                 \
 	}
-#define ORDERS(from, which)                                                    \
+#define ORDERS(from, id, which)                                                \
 	{                                                                      \
-		[BY_ID] = LIST(from, which, "p.id > $2", "p.id"),              \
+		[BY_ID] = LIST(from, which, id " > $2", id),                   \
 		[BY_NAME] = LIST(from, which, "(p.name, p.id) > ($3, $2)",     \
 		    "p.name, p.id"),                                           \
 		[BY_PRICE] = LIST(from, which, "(p.price, p.id) > ($3, $2)",   \
 		    "p.price, p.id"),                                          \
 		[BY_PRICE_DOWN] = LIST(from, which,                            \
 		    "(p.price, p.id) < ($3, $2)", "p.price DESC, p.id DESC"),  \
-		[NEWEST] = LIST(from, which, "p.id < $2", "p.id DESC"),        \
+		[NEWEST] = LIST(from, which, id " < $2", id " DESC"),          \
 	}
 
 STMT_ARRAY(lists[SOURCE__COUNT][ORDER__COUNT]) = {
-	[ALL] = ORDERS("product p", "$7 IS NULL AND $8 IS NULL"),
-	[CATEGORY] = ORDERS("product p", "$7 IS NULL AND p.category = $8"),
+	[ALL] = ORDERS("product p", "p.id", "$7 IS NULL AND $8 IS NULL"),
+	[CATEGORY]
+	= ORDERS("product p", "p.id", "$7 IS NULL AND p.category = $8"),
 	/* SQLite alone: FTS5 and json_each. */
 	[SEARCH] = ORDERS("product_search s JOIN product p ON p.id = s.rowid",
+	    "s.rowid",
 	    "product_search MATCH $7 AND ($8 IS NULL OR p.category = $8)"),
-	[IDS] = ORDERS("product p", "p.id IN (SELECT value FROM json_each($7))"
+	[IDS] = ORDERS("product p", "p.id", "p.id IN (SELECT value FROM json_each($7))"
 	    " AND ($8 IS NULL OR p.category = $8)"),
 };
 
