@@ -125,7 +125,7 @@ UNITS    := $(shared_tests:%=$(BUILD)/tests/shared/test_%) \
 
 .PHONY: all help deps run units list-units faults
 .PHONY: check-headers check-fcgi check-openapi
-.PHONY: test test-faults test-model test-system bench bench-sign-in attack
+.PHONY: test test-faults test-model test-system bench bench-growth soak bench-sign-in attack
 .PHONY: install uninstall deb clean
 .PHONY: fuzz fuzz-targets list-fuzz lint lint-sources coverage
 all: $(PROGRAMS)
@@ -144,6 +144,8 @@ help:
 	@echo 'make test-system    install the packages on a booted Debian (root only)'
 	@echo 'make bench          how quick it is, as one table; QUICK=1 in a minute, BASE=REV'
 	@echo '                    against another revision; ROWS=REGEX ROUNDS=5 SECONDS=2'
+	@echo 'make bench-growth   what a request costs with 1,000 to 1,000,000 rows; SIZES="..."'
+	@echo 'make soak           millions of mixed requests, drawn in build/soak.png; N=10000000'
 	@echo 'make bench-sign-in  how quick reads stay while many sign in; DURATION=10 CLIENTS=50'
 	@echo 'make                build the six programs into build/'
 	@echo 'make install        DESTDIR= PREFIX=/usr; make uninstall takes it away again'
@@ -307,6 +309,13 @@ test-system: deb
 bench: all $(BENCH)
 	@tests/deps $(BENCH_PACKAGES)
 	@BUILD=$(BUILD) tests/bench/run
+
+bench-growth: all
+	@BUILD=$(BUILD) tests/bench/growth
+
+soak: all
+	@tests/deps $(BENCH_PACKAGES)
+	@BUILD=$(BUILD) tests/bench/soak
 
 bench-sign-in: all
 	@BUILD=$(BUILD) tests/bench/sign_in_flood

@@ -8,7 +8,7 @@
 
 #define BUSY_WAIT_MS 5000
 #define CHECKPOINT_PAGES 1000 /* of 4 KiB in the write-ahead log */
-#define RESTART_PAGES 16000   /* make the writers wait from here on */
+#define RESTART_PAGES 4000    /* make the writers wait from here on */
 
 struct db_counts db_counts;
 

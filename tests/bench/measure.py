@@ -17,49 +17,62 @@ sys.path.insert(0, str(HERE.parent / "http"))
 from shop import Shop
 from stack import BUILD, ROOT, SERVICES, Stack, eventually
 
-# Names of products: 20 times 50 pairs of words of which none begins another, so a
-# search for both finds a thousandth of them.
-FILL_PRODUCTS = """
+# What fills a service's tables with so many rows. Names of products: 20 times 50
+# pairs of words of which none begins another, so a search for both finds a thousandth
+# of them.
+FILLS = {
+    "product": ["""
 WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?)
 INSERT INTO product (sku, name, description, price, currency, category, attributes, stock,
     created_at, updated_at)
 SELECT printf('tea-%07d', i), printf('Leaf%02d garden%02d tea, chest %d', i % 20, i / 20 % 50, i),
     'Picked by hand, dried in the shade, packed in tin. Keeps for two years.',
     100 + i * 7919 % 10000, 'EUR', printf('sort-%d', i % 20), '{"weight_g":250}', 1000000000,
-    1700000000000 + i, 1700000000000 + i FROM n"""
-FILL_SEARCH = """
+    1700000000000 + i, 1700000000000 + i FROM n""", """
 INSERT INTO product_search (rowid, name, description, sku, category)
-SELECT id, name, description, sku, category FROM product"""
+SELECT id, name, description, sku, category FROM product WHERE id <= ?"""],
+    "user": ["""
+WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?)
+INSERT INTO account (email, email_key, name, role, password, created_at, updated_at)
+SELECT printf('u%07d@shop.example', i), printf('u%07d@shop.example', i), printf('User %d', i),
+    'customer', '!', 1700000000000 + i, 1700000000000 + i FROM n"""],
+    "stats": ["""
+WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?)
+INSERT INTO entry (at, user_id, action, data)
+SELECT 1700000000000 + i * 1000, 1 + i * 7919 % 1000, printf('action.%d', i % 20),
+    '{"product_id":7,"from":"search"}' FROM n"""],
+}
 
 
-def fill_products(state, count, build=BUILD):
-    """The catalog's database as the service itself makes it, then filled at once."""
-    path = state / "data/product/product.db"
+def fill(state, service, count, build):
+    """The service's database as it makes it itself, then filled at once."""
+    path = state / f"data/{service}/{service}.db"
     path.parent.mkdir(parents=True)
-    subprocess.run([build / "coster-product", "backup", path.with_suffix(".first")], check=True,
+    first = path.with_suffix(".first")
+    subprocess.run([build / f"coster-{service}", "backup", first], check=True,
         env={**os.environ, "COSTER_DB": str(path)}, stderr=subprocess.DEVNULL)
-    path.with_suffix(".first").unlink()
+    first.unlink()
     db = sqlite3.connect(path, isolation_level=None)
     for sql in ("PRAGMA synchronous = OFF", "PRAGMA cache_size = -200000", "BEGIN"):
         db.execute(sql)
-    db.execute(FILL_PRODUCTS, [count])
-    for sql in (FILL_SEARCH, "COMMIT", "PRAGMA wal_checkpoint(TRUNCATE)"):
+    for sql in FILLS[service]:
+        db.execute(sql, [count])
+    for sql in ("COMMIT", "PRAGMA wal_checkpoint(TRUNCATE)"):
         db.execute(sql)
     db.close()
 
 
-def start(products, root=ROOT, build=BUILD, prepare=None, **settings):
-    """A stack with so many products, whose caps no load reaches."""
-    def fill(state):
-        fill_products(state, products, build)
+def start(rows, root=ROOT, build=BUILD, prepare=None, **settings):
+    """A stack with so many rows of each service, whose caps no load reaches."""
+    def fill_all(state):
+        for service, count in rows.items():
+            fill(state, service, count, build)
         if prepare:
             prepare(state)
 
-    stack = type("Stack", (Stack,), {"root": root})(fill, BUILD=build,
+    return type("Stack", (Stack,), {"root": root})(fill_all, BUILD=build,
         COSTER_TOKEN_SECONDS=86400, COSTER_MAIL_PER_HOUR=1000000,
         COSTER_MAIL_PER_RECIPIENT=1000000, **settings)
-    stack.products = products
-    return stack
 
 
 def new_customers(stack, count):
@@ -69,7 +82,7 @@ def new_customers(stack, count):
     def make(_):
         user = shop.new_user()
         for n in range(3):
-            shop.post(f"/user/{user.id}/cart/", {"product_id": 5000 + n}, token=user.token, expect=201)
+            shop.post(f"/user/{user.id}/cart/", {"product_id": 100 + n}, token=user.token, expect=201)
         return user
 
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
@@ -134,9 +147,47 @@ class Load:
         shutil.rmtree(cls.folder)
 
 
+def get(path, token=""):
+    return Load([("GET", path, token, "")])
+
+
 def cursor(after):
     """What a list by id gives as next_cursor behind this product."""
     return base64.urlsafe_b64encode(f"id:{after}:".encode()).decode().rstrip("=")
+
+
+def searches():
+    return Load([("GET", f"/products/?q=leaf{n % 20:02}+garden{n % 50:02}", "", "")
+        for n in range(100)])
+
+
+def entries(count):
+    entry = '{"action":"product.viewed","data":{"product_id":7,"from":"search"}}'
+    return Load([("POST", "/log", "", entry if count == 1 else f"[{','.join([entry] * count)}]")])
+
+
+def new_products(token):
+    return Load([("POST", "/product/", token, '{"sku":"new-@@@@@@@@@@@@","name":"First flush",'
+        '"description":"Picked in March.","price":990,"currency":"EUR","category":"tea",'
+        '"stock":40,"attributes":{"weight_g":100}}')])
+
+
+def additions(customers):
+    return Load([("POST", f"/user/{u.id}/cart/", u.token, f'{{"product_id":{100 + n}}}')
+        for n in range(10) for u in customers])
+
+
+def carts(customers):
+    return Load([("GET", f"/user/{u.id}/cart/", u.token, "") for u in customers])
+
+
+def purchases(customers):
+    return Load([(u.id, u.token) for u in customers], "purchase.lua")
+
+
+def sign_ins(customers):
+    return Load([("POST", "/session/", "", f'{{"email":"{u.email}","password":"{u.password}"}}')
+        for u in customers])
 
 
 # ---- what it costs -----------------------------------------------------------
