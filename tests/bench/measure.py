@@ -221,4 +221,4 @@ def machine():
     memory = int(re.search(r"MemTotal: +(\d+)", pathlib.Path("/proc/meminfo").read_text())[1])
     nginx = subprocess.run(["/usr/sbin/nginx", "-v"], stderr=subprocess.PIPE, text=True).stderr
     return (f"{os.cpu_count()} cores ({cpu[1] if cpu else 'unknown'}), {memory / 2**20:.0f} GiB, "
-        f"Linux {os.uname().release}, {nginx.split()[-1]}, SQLite {sqlite3.sqlite_version}")
+        f"{nginx.split()[-1]}, SQLite {sqlite3.sqlite_version}")
