@@ -13,8 +13,9 @@ import subprocess
 import pytest
 
 from contract import FILE, contract, shape
-from shop import BAD_BODIES, Shop
+from shop import Shop
 from stack import BUILD, SERVICES, Stack, eventually
+from test_protocol import BAD_BODIES
 from trouble import Down, change
 
 PROSE = {"description", "default", "title"}
@@ -68,7 +69,11 @@ def in_(place, method, path):
 def implied(route):
     """The statuses that follow from a route's flags; the others are the endpoint's own."""
     flags, post = set(route["flags"]), route["method"] == "POST"
-    wanted = {401, 422, 429, 503}
+    wanted = {401, 412, 422, 429, 503}
+    if route["types"]:
+        wanted.add(406)
+    if route["method"] == "GET":
+        wanted.add(304)
     if not (flags & {"anyone"} or (route["method"] == "GET" and "service" in flags
             and flags & {"self", "user"})):
         wanted.add(403)
@@ -123,14 +128,16 @@ def test_what_an_operation_answers_fits_what_it_takes(method, path):
     route, operation = ROUTES[method, path], OPERATIONS[method, path]
     statuses = {int(s) for s in operation["responses"] if s != "default"}
     assert statuses >= implied(route) and "default" in operation["responses"]
-    assert statuses & {400, 413, 415} == implied(route) & {400, 413, 415}
-    headers = set(in_("header", method, path))
-    assert ("Idempotency-Key" in headers) == (method == "POST" and "secret" not in route["flags"])
-    assert ("If-Match" in headers) == (412 in statuses)
-    assert ("If-None-Match" in headers) == (304 in statuses)
+    of_tables = {304, 400, 406, 412, 413, 415}
+    assert statuses & of_tables == implied(route) & of_tables
+    headers = {"If-Match", "If-None-Match"}
+    if method == "POST" and "secret" not in route["flags"]:
+        headers.add("Idempotency-Key")
+    assert set(in_("header", method, path)) == headers
+    good = contract.resolve(operation["responses"][str(min(statuses))])
+    assert list(good.get("content", {})) == route["types"]
     if method == "GET":
-        good = contract.resolve(operation["responses"]["200"])
-        assert ("ETag" in good["headers"]) == (304 in statuses)
+        assert ("ETag" in good["headers"]) == ("tagged" in route["flags"])
 
 
 def media():
@@ -244,12 +251,6 @@ def of_status(status):
         [key for key, route in ROUTES.items() if status in implied(route)])
 
 
-def with_parameter(name):
-    """The operations that know a header field."""
-    return pytest.mark.parametrize("method, path",
-        [key for key in OPERATIONS if name in in_("header", *key)])
-
-
 @of_status(400)
 @pytest.mark.parametrize("case", ["cut off", "too large", "text"])
 def test_a_body_is_json_and_not_too_much(world, method, path, case):
@@ -281,6 +282,12 @@ def test_what_is_not_there_or_is_anothers_is_404(world, method, path):
         expect=404)
 
 
+@of_status(406)
+def test_what_accept_does_not_allow_is_406(world, method, path):
+    world.ask(method, world.path(path), friend(ROUTES[method, path]), example(method, path),
+        {"Accept": "image/png"}, expect=406)
+
+
 @of_status(409)
 def test_a_request_that_still_runs_is_409(world, method, path):
     """As if another had come with the same key, and had not ended yet."""
@@ -297,13 +304,13 @@ def test_a_request_that_still_runs_is_409(world, method, path):
     assert reply.json["type"] == "urn:coster:problem:request-in-progress"
 
 
-@with_parameter("If-None-Match")
+@of_status(304)
 def test_what_the_client_has_is_304(world, method, path):
     world.ask(method, world.path(path), friend(ROUTES[method, path]),
         headers={"If-None-Match": "*"}, expect=304)
 
 
-@with_parameter("If-Match")
+@of_status(412)
 def test_what_has_changed_is_412(world, method, path):
     world.ask(method, world.path(path), friend(ROUTES[method, path]), example(method, path),
         {"If-Match": '"999"'}, expect=412)
