@@ -16,7 +16,7 @@ from model import ADMIN, NOBODY, Model, Who
 from shop import Shop
 from stack import Stack, eventually
 
-CALLS = int(os.environ.get("CALLS") or 1500)
+CALLS = int(os.environ.get("CALLS") or 1000)
 SEED = int(os.environ.get("SEED") or time.time_ns() % 10**9)
 USERS = 6    # at a time: passwords take long
 FRUIT = ("Apple", "Pear", "Quince", "Medlar", "Plum", "zürich", "Æble")
