@@ -94,11 +94,11 @@ STMT(item_update,
 
 /* Carts of which nothing was shown or added since. */
 STMT(cart_dead,
-    "SELECT DISTINCT user_id FROM cart_item i WHERE seen_at < $1"
+    "SELECT user_id FROM cart_item i WHERE seen_at < $1"
     " AND NOT EXISTS (SELECT 1 FROM cart_item WHERE user_id = i.user_id"
     "  AND (seen_at >= $1 OR added_at >= $1))"
     " AND NOT EXISTS (SELECT 1 FROM cart WHERE user_id = i.user_id"
-    "  AND checkout_id IS NOT NULL) LIMIT 100");
+    "  AND checkout_id IS NOT NULL) ORDER BY seen_at LIMIT 100");
 
 STMT(item_delete, "DELETE FROM cart_item WHERE user_id = $1 AND id = $2");
 
