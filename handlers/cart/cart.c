@@ -95,6 +95,7 @@ STMT(item_update,
 /* Carts of which nothing was shown or added since. */
 STMT(cart_dead,
     "SELECT user_id FROM cart_item i WHERE seen_at < $1"
+    " AND id = (SELECT min(id) FROM cart_item WHERE user_id = i.user_id)"
     " AND NOT EXISTS (SELECT 1 FROM cart_item WHERE user_id = i.user_id"
     "  AND (seen_at >= $1 OR added_at >= $1))"
     " AND NOT EXISTS (SELECT 1 FROM cart WHERE user_id = i.user_id"
