@@ -2,6 +2,7 @@
 
 import copy
 import json
+import posixpath
 import re
 import urllib.parse
 
@@ -69,9 +70,9 @@ class Contract:
         jsonschema.Draft202012Validator(schema, resolver=self.resolver).validate(value)
 
     def find_path(self, target):
+        """As nginx reads it: decoded, without what dots and double slashes add."""
         path = urllib.parse.unquote(target.partition("?")[0])
-        if len(path) > 1:
-            path = path.removesuffix("/")
+        path = posixpath.normpath("/" + path.lstrip("/"))
         return next((name for pattern, name in self.paths if pattern.fullmatch(path)), None)
 
     # ---- a reply ----
