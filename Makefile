@@ -270,7 +270,7 @@ $(BUILD)/%.tidy: %.c $(BUILD)/%.o .clang-tidy
 
 coverage:
 	@$(MAKE) BUILD=build/coverage all units
-	+@tests/coverage
+	@tests/coverage
 
 units: $(UNITS)
 
@@ -296,7 +296,7 @@ attack: all
 # Not BUILD=build/fuzz make: only this target is built so.
 fuzz:
 	@$(MAKE) BUILD=build/fuzz fuzz-targets
-	+@FUZZ_SECONDS=$(or $(SECONDS),10) tests/fuzz/run $(TARGETS)
+	@FUZZ_SECONDS=$(or $(SECONDS),10) tests/fuzz/run $(TARGETS)
 
 fuzz-targets: $(FUZZ:%=$(BUILD)/fuzz/%)
 
