@@ -18,7 +18,7 @@ import pytest
 from load import Crowd
 from shop import Shop
 from stack import BUILD, SERVICES, Stack, eventually, is_listening
-from trouble import ASAN, parent, rows
+from trouble import ASAN, is_stopped, parent, rows
 
 LONG_RUN = os.environ.get("FAULTS") == "full"
 CUTS = 60 if LONG_RUN else 2
@@ -202,12 +202,6 @@ def loop(tmp_path):
         pytest.skip(f"no loop device: {why}")
     yield loop
     loop.unmount()
-
-
-def is_stopped(pid):
-    """Each of its threads is, or will be when the disk has answered it."""
-    return all(stat.read_text().rpartition(")")[2].split()[0] in "TD"
-        for stat in pathlib.Path(f"/proc/{pid}/task").glob("*/stat"))
 
 
 def cut_power(stack, loop, crowd):

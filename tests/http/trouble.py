@@ -156,6 +156,12 @@ def parent(pid):
     return int(pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
+def is_stopped(pid):
+    """Each of its threads is, or will be when the disk has answered it."""
+    return all(stat.read_text().rpartition(")")[2].split()[0] in "TD"
+        for stat in pathlib.Path(f"/proc/{pid}/task").glob("*/stat"))
+
+
 class Down(Stopped):
     """No instance of some services runs while this lasts, and nobody starts one."""
 
@@ -166,6 +172,7 @@ class Down(Stopped):
             self.supervisors += [parent(pid) for pid in pids]
             for pid in self.supervisors[-2:]:
                 os.kill(pid, signal.SIGSTOP)
+            eventually(lambda: all(map(is_stopped, self.supervisors)))
             for pid in pids:
                 os.kill(pid, signal.SIGKILL)
 
