@@ -43,7 +43,8 @@ check_lines(const struct buf *b)
 			continue;
 		}
 		assert(c >= ' ' && c <= '~');
-		assert(++column <= LINE_MAX_BYTES);
+		column++;
+		assert(column <= LINE_MAX_BYTES);
 	}
 	assert(column == 0);
 }
@@ -73,7 +74,8 @@ check_text(const char *p, const char *text)
 	out[len] = '\0';
 	for (; *to != '\0'; text++) {
 		if (*text != '\r' && *text != '\n') {
-			assert(*to++ == *text);
+			assert(*to == *text);
+			to++;
 			continue;
 		}
 		assert(strncmp(to, "\r\n", 2) == 0);

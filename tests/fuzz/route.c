@@ -46,7 +46,7 @@ expression_of(const char *pattern)
 {
 	const char *out = "^";
 
-	for (; *pattern != '\0';) {
+	while (*pattern != '\0') {
 		size_t v = 0, n;
 
 		while (v < ARRAY_LEN(variables)
