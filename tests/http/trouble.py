@@ -53,12 +53,14 @@ def put_messages(stack, service, messages, **columns):
 
 
 def is_calm(stack):
-    """Every message is delivered, and no mail, payment or checkout is under way."""
+    """Every message is delivered, no mail, payment or checkout is under way, and what
+    has expired is void."""
     return (all(number(stack, s, "SELECT count(*) FROM outbox WHERE dead_at IS NULL") == 0
             for s in OUTBOXES)
         and number(stack, "email", "SELECT count(*) FROM mail WHERE status = 'queued'") == 0
         and number(stack, "payment", "SELECT (SELECT count(*) FROM attempt WHERE ended_at IS NULL)"
-            " + (SELECT count(*) FROM refund WHERE ended_at IS NULL)") == 0
+            " + (SELECT count(*) FROM refund WHERE ended_at IS NULL) + (SELECT count(*) FROM invoice"
+            " WHERE status = 'open' AND expires_at < unixepoch() * 1000)") == 0
         and number(stack, "cart",
             "SELECT count(*) FROM checkout WHERE state NOT IN ('done', 'undone')") == 0)
 
