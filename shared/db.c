@@ -58,12 +58,13 @@ failure(struct db *db, const char *sql)
 
 /* Short waits: another writer is done within a turn, a few milliseconds. */
 static int
-wait_busy(void *unused, int tries)
+wait_busy(void *db, int tries)
 {
-	(void)unused;
+	((struct db *)db)->waited = true;
+	db_counts.waits++;
 	if (tries >= BUSY_WAIT_MS)
 		return 0;
-	usleep(tries < 10 ? 200 : 1000);
+	usleep(tries < 100 ? 100 : 1000);
 	return 1;
 }
 
@@ -89,19 +90,19 @@ is_checkpoint_due(void)
 
 /* SQLite asks no busy handler when two instances make the same new database. */
 static enum err
-use_wal(sqlite3 *h)
+use_wal(struct db *db)
 {
 	int rc, tries = 0;
 
 	do
 		rc = sqlite3_exec(
-		    h, "PRAGMA journal_mode = WAL", NULL, NULL, NULL);
-	while ((rc & 0xff) == SQLITE_BUSY && wait_busy(NULL, tries++));
+		    db->handle, "PRAGMA journal_mode = WAL", NULL, NULL, NULL);
+	while ((rc & 0xff) == SQLITE_BUSY && wait_busy(db, tries++));
 	return rc == SQLITE_OK ? OK : ERR_UNAVAILABLE;
 }
 
 static enum err
-set_up(sqlite3 *h)
+set_up(struct db *db)
 {
 	static const struct {
 		int id, value;
@@ -112,13 +113,14 @@ set_up(sqlite3 *h)
 		{ SQLITE_LIMIT_EXPR_DEPTH, 100 },
 		{ SQLITE_LIMIT_COMPOUND_SELECT, 10 },
 	};
+	sqlite3 *h = db->handle;
 
 	for (size_t i = 0; i < ARRAY_LEN(limits); i++)
 		sqlite3_limit(h, limits[i].id, limits[i].value);
-	sqlite3_busy_handler(h, wait_busy, NULL);
+	sqlite3_busy_handler(h, wait_busy, db);
 	sqlite3_extended_result_codes(h, 1);
 	sqlite3_db_config(h, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
-	if (use_wal(h)
+	if (use_wal(db)
 	    || sqlite3_exec(h,
 		"PRAGMA synchronous = FULL;"
 		"PRAGMA foreign_keys = ON;"
@@ -134,17 +136,17 @@ set_up(sqlite3 *h)
 }
 
 static enum err
-open_handle(const char *path, sqlite3 **h)
+open_handle(struct db *db, const char *path)
 {
 	int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE
 	    | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE;
 
-	if (sqlite3_open_v2(path, h, flags, NULL) == SQLITE_OK
-	    && set_up(*h) == OK)
+	if (sqlite3_open_v2(path, &db->handle, flags, NULL) == SQLITE_OK
+	    && set_up(db) == OK)
 		return OK;
 	LOG(LOG_ERROR, "cannot open the database", LOG_TEXT("path", path),
-	    LOG_TEXT("reason", sqlite3_errmsg(*h)));
-	sqlite3_close(*h);
+	    LOG_TEXT("reason", sqlite3_errmsg(db->handle)));
+	sqlite3_close(db->handle);
 	return ERR_UNAVAILABLE;
 }
 
@@ -154,7 +156,7 @@ db_open(struct db *db, const char *path, enum db_kind kind)
 	enum err err;
 
 	*db = (struct db) { .kind = kind };
-	if ((err = open_handle(path, &db->handle)))
+	if ((err = open_handle(db, path)))
 		return err;
 	db->prepared = calloc(stmt_count() + 1, sizeof(*db->prepared));
 	if (db->prepared == NULL)
@@ -449,6 +451,7 @@ enum err
 db_turn_end(struct db *db)
 {
 	end_reading(db);
+	db->waited = false;
 	if (!db->open)
 		return OK;
 	if (!db->broken)

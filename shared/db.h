@@ -89,6 +89,7 @@ struct db_intos {
 /* What happened on all connections of this process. */
 struct db_counts {
 	_Atomic uint64_t commits, commits_failed, writes, checkpoints_failed;
+	_Atomic uint64_t waits; /* naps until another writer was done */
 	_Atomic int wal_pages; /* in the write-ahead log after a commit */
 };
 extern struct db_counts db_counts;
@@ -105,6 +106,7 @@ struct db {
 	bool nested;   /* a savepoint of a turn is */
 	bool broken;   /* the turn's transaction is lost */
 	bool notify;   /* committed() is due */
+	bool waited;   /* for another writer, in this turn */
 	void (*committed)(void); /* also called when a checkpoint is due */
 };
 

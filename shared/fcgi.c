@@ -52,6 +52,12 @@ conn_fd(const struct conn *c)
 	return c->fd;
 }
 
+bool
+conn_is_busy(const struct conn *c)
+{
+	return c->fcgx.in != NULL;
+}
+
 /* The records of one write, gathered. */
 struct gather {
 	struct iovec iov[2 * IOV_MAX_RECORDS + 2];

@@ -25,6 +25,9 @@ void conn_free(struct conn *c);
 
 int conn_fd(const struct conn *c);
 
+/* Between conn_read() and conn_done(). */
+bool conn_is_busy(const struct conn *c);
+
 /* Reads one request whole into r, initialised. What it borrows from the
  * connection lives until conn_done(). ERR_UNAVAILABLE when the peer is gone,
  * stalls or does not speak FastCGI: free the connection. */

@@ -21,6 +21,7 @@
 #include "shared/problem.h"
 
 #define TURN_EVENTS 128
+#define HELD_MAX (2 * TURN_EVENTS)
 #define TURN_MEMORY ((size_t)16 * 1024 * 1024) /* then a turn ends early */
 #define QUIET_MS 100
 
@@ -36,7 +37,7 @@ struct loop {
 	int epoll, listen, signals;
 	_Atomic bool stopping;
 	int64_t beat_us, beat_due_us; /* for systemd's watchdog; 0 without */
-	struct held held[TURN_EVENTS];
+	struct held held[HELD_MAX];
 	size_t held_count;
 	/* Connections by descriptor: the pool's threads drop theirs too. */
 	pthread_mutex_t lock;
@@ -234,20 +235,22 @@ stop(struct loop *l)
 static void
 meet(struct loop *l, struct conn *c, uint32_t events)
 {
+	if (conn_is_busy(c)) /* its reply waits for the commit of this turn */
+		return;
 	if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
 		drop(l, c);
 	else
 		serve(l, c);
 }
 
-/* One turn; false when it was quiet for as long as it waited. */
-static bool
-turn(struct loop *l, int wait_ms)
+/* Serves all that are ready; how many they were. */
+static int
+serve_ready(struct loop *l, int wait_ms)
 {
 	struct epoll_event ready[TURN_EVENTS];
 	int n = epoll_wait(l->epoll, ready, TURN_EVENTS, wait_ms);
 
-	if (n > 1)
+	if (n > 1 && !l->ctx.db.open)
 		db_turn_start(&l->ctx.db);
 	for (int i = 0; i < n; i++) {
 		void *what = ready[i].data.ptr;
@@ -258,9 +261,21 @@ turn(struct loop *l, int wait_ms)
 			stop(l);
 		else
 			meet(l, what, ready[i].events);
-		if (l->ctx.arena.used > TURN_MEMORY)
+		if (l->ctx.arena.used > TURN_MEMORY || l->held_count == HELD_MAX)
 			end_turn(l);
 	}
+	return n;
+}
+
+/* One turn; false when it was quiet for as long as it waited. Those who came
+ * while it waited for another writer's commit go with its own. */
+static bool
+turn(struct loop *l, int wait_ms)
+{
+	int n = serve_ready(l, wait_ms);
+
+	if (l->ctx.db.open && l->ctx.db.waited)
+		serve_ready(l, 0);
 	end_turn(l);
 	return n != 0;
 }

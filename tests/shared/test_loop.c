@@ -231,14 +231,19 @@ ask(const char *method, const char *path)
 
 /* Sends a request without waiting for its reply. */
 static int
-begin(const char *method, const char *path)
+begin_on(int fd, const char *method, const char *path)
 {
 	struct buf b = fcgi_bytes(&run.arena,
 	    &(struct fcgi_request) { .method = method, .path = path, .keep = 1 });
-	int fd = open_connection();
 
 	assert_true(fcgi_send(fd, &b));
 	return fd;
+}
+
+static int
+begin(const char *method, const char *path)
+{
+	return begin_on(open_connection(), method, path);
 }
 
 /* Waits until the loop has read all that was sent to it. */
@@ -583,6 +588,33 @@ test_loop__a_failing_write_leaves_its_turn_unharmed(void **state)
 	assert_int_equal(db_counts.commits - commits, 2);
 }
 
+/* The client of the first does not even wait for its reply. */
+static void
+test_loop__who_comes_while_another_writes_goes_along(void **state)
+{
+	struct db *other = &worker(run.t)->db;
+	uint64_t commits, waits = db_counts.waits;
+	int fds[5];
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(fds); i++)
+		fds[i] = open_connection();
+	assert_int_equal(ask("GET", "/quick").status, 200); /* all accepted */
+	assert_int_equal(db_begin(other), OK);
+	begin_on(fds[0], "POST", "/write");
+	while (db_counts.waits == waits)
+		sched_yield();
+	for (size_t i = 1; i < ARRAY_LEN(fds); i++)
+		begin_on(fds[i], "POST", i % 2 ? "/write" : "/fail");
+	close(fds[0]);
+	commits = db_counts.commits;
+	db_rollback(other);
+	for (size_t i = 1; i < ARRAY_LEN(fds); i++)
+		assert_int_equal(finish(fds[i]), i % 2 ? 204 : 410);
+	assert_int_equal(rows(), 3);
+	assert_int_equal(db_counts.commits - commits, 1);
+}
+
 static void
 test_loop__a_commit_that_fails_acknowledges_nothing(void **state)
 {
@@ -766,6 +798,7 @@ main(void)
 		LOOP_TEST(test_loop__a_length_that_lies_is_not_served),
 		LOOP_TEST(test_loop__clients_share_a_commit),
 		LOOP_TEST(test_loop__a_failing_write_leaves_its_turn_unharmed),
+		LOOP_TEST(test_loop__who_comes_while_another_writes_goes_along),
 		LOOP_TEST(test_loop__a_commit_that_fails_acknowledges_nothing),
 		LOOP_TEST(test_loop__a_disk_that_fills_under_load_loses_nothing),
 		LOOP_TEST(test_loop__stops_when_all_is_answered),
