@@ -1,5 +1,6 @@
 """Each program by itself: its commands, and what it says when it cannot start."""
 
+import json
 import os
 import signal
 import socket
@@ -70,6 +71,15 @@ def test_help_version_and_check(program):
     assert program.check("--version").stdout.startswith(f"{program.name} ")
     assert program.check("--check").stdout == f"{program.name}: ready to start\n"
     assert program.check("--check").stderr == ""
+
+
+@each_service
+def test_commands_explain_themselves(program):
+    assert program.check("backup", "--help").stdout.startswith(f"usage: {program.name} backup FILE")
+    routes = program.check("routes").stdout.splitlines()
+    who = {"anyone", "self", "user", "admin", "service", "internal"}
+    assert routes and all(who & set(line.split()[2:]) for line in routes), routes
+    assert json.loads(program.check("contract").stdout)
 
 
 @each_service

@@ -427,6 +427,31 @@ test_proof__mails_are_limited(void **state)
 	assert_non_null(reset_token(t));
 }
 
+static int
+setup_with_page(void **state)
+{
+	int rc;
+
+	setenv("COSTER_RESET_URL", "https://www.example/new?x=1", 1);
+	rc = loopback_setup(state);
+	unsetenv("COSTER_RESET_URL");
+	return rc;
+}
+
+static void
+test_proof__a_link_leads_to_the_page_that_is_set(void **state)
+{
+	struct t *t = *state;
+	struct reply_seen rep;
+
+	register_ann(t);
+	rep = ask_reset(t, "ann@a.org");
+	assert_status(&rep, 202);
+	while (run_job(t, "password resets") == 0)
+		;
+	assert_non_null(mailed(t, "https://www.example/new?x=1#"));
+}
+
 int
 main(void)
 {
@@ -445,6 +470,9 @@ main(void)
 		TEST(test_proof__a_new_password_makes_the_link_for_one_worthless),
 		TEST(test_proof__deleted_accounts_have_no_links),
 		TEST(test_proof__mails_are_limited),
+		cmocka_unit_test_setup_teardown(
+		    test_proof__a_link_leads_to_the_page_that_is_set,
+		    setup_with_page, loopback_teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
