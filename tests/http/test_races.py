@@ -222,7 +222,8 @@ def test_paid_after_the_last_piece_went_to_another(world):
     first = check_out(late)
     calm(world.stack)
     held = number(world.stack, "payment", "SELECT reservation_id FROM invoice WHERE id = ?", first)
-    change(world.stack, "product", "UPDATE reservation SET expires_at = 1 WHERE id = ?", held)
+    change(world.stack, "product", "UPDATE reservation SET expires_at = unixepoch() * 1000 - 1"
+        " WHERE id = ?", held)    # not so long ago that it is pruned
     eventually(lambda: world.http.get(f"/product/{product['id']}").json["available"] == 1)
     pay(quick, check_out(quick))
     pay(late, first)
