@@ -135,7 +135,7 @@ help:
 	@echo 'make run            run the whole shop in a scratch folder; Ctrl-C stops it'
 	@echo '                    STATE=DIR HTTPS_PORT=8443 HTTP_PORT=8080 LIMITS=off'
 	@echo 'make test           run every test'
-	@echo 'make test-faults    cut the power, fill and break disks, kill, hang: 16 minutes of it (root only)'
+	@echo 'make test-faults    cut the power, fill and break disks, kill, hang: 12 minutes of it (root only)'
 	@echo 'make test-model     random calls against a model; CALLS=20000 SEED=N, as it prints'
 	@echo 'make attack         attack tools against the shop; tests/security/attacks has what they found'
 	@echo 'make lint           static analysis: gcc, clang-tidy, cppcheck, shellcheck'
