@@ -21,7 +21,6 @@
 #include "shared/problem.h"
 
 #define TURN_EVENTS 128
-#define HELD_MAX (2 * TURN_EVENTS)
 #define TURN_MEMORY ((size_t)16 * 1024 * 1024) /* then a turn ends early */
 #define QUIET_MS 100
 
@@ -37,7 +36,7 @@ struct loop {
 	int epoll, listen, signals;
 	_Atomic bool stopping;
 	int64_t beat_us, beat_due_us; /* for systemd's watchdog; 0 without */
-	struct held held[HELD_MAX];
+	struct held held[2 * TURN_EVENTS]; /* a turn serves at most twice */
 	size_t held_count;
 	/* Connections by descriptor: the pool's threads drop theirs too. */
 	pthread_mutex_t lock;
@@ -261,7 +260,7 @@ serve_ready(struct loop *l, int wait_ms)
 			stop(l);
 		else
 			meet(l, what, ready[i].events);
-		if (l->ctx.arena.used > TURN_MEMORY || l->held_count == HELD_MAX)
+		if (l->ctx.arena.used > TURN_MEMORY)
 			end_turn(l);
 	}
 	return n;
