@@ -263,6 +263,6 @@ idempotency_forget(struct req *r)
 int64_t
 idempotency_prune(struct ctx *ctx)
 {
-	return job_drop(&ctx->db, &idempotency_expire,
+	return job_drop(&ctx->db, &idempotency_expire, 1,
 	    DB_ARGS(DB_INT(clock_ms())), PRUNE_EVERY);
 }

@@ -81,18 +81,20 @@ thread_start(pthread_t *thread, void *(*run)(void *), void *argument)
 }
 
 int64_t
-job_drop(
-    struct db *db, const struct stmt *stmt, struct db_args args, int64_t every)
+job_drop(struct db *db, const struct stmt *stmts, size_t count,
+    struct db_args args, int64_t every)
 {
-	int64_t dropped;
+	int64_t dropped = 0;
 
 	if (db_begin(db))
 		return every;
-	if (db_exec(db, stmt, args)) {
-		db_rollback(db);
-		return every;
+	for (size_t i = 0; i < count; i++) {
+		if (db_exec(db, &stmts[i], args)) {
+			db_rollback(db);
+			return every;
+		}
+		dropped += db_changes(db);
 	}
-	dropped = db_changes(db);
 	return db_commit(db) == OK && dropped > 0 ? 0 : every;
 }
 

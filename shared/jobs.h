@@ -15,10 +15,11 @@ MUST_USE enum err ctx_open(
     struct ctx *ctx, const struct app *app, enum db_kind kind);
 void ctx_close(struct ctx *ctx);
 
-/* For a job that drops what is over: runs a statement that drops some of it, in a
- * transaction of its own. 0 when there may be more, or the time every. */
-int64_t job_drop(struct db *db, const struct stmt *stmt, struct db_args args,
-    int64_t every);
+/* For a job that drops what is over: runs statements that each drop some of it,
+ * with the same arguments, in a transaction of their own. 0 when there may be
+ * more, or the time every. */
+int64_t job_drop(struct db *db, const struct stmt *stmts, size_t count,
+    struct db_args args, int64_t every);
 
 /* A thread with all signals blocked and a small stack. */
 MUST_USE enum err thread_start(

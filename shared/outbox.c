@@ -262,6 +262,6 @@ outbox_prune(struct ctx *ctx)
 {
 	int64_t keep = ctx->app->settings.outbox_keep_days * CLOCK_DAY;
 
-	return job_drop(&ctx->db, &outbox_expire,
+	return job_drop(&ctx->db, &outbox_expire, 1,
 	    DB_ARGS(DB_INT(clock_ms() - keep)), PRUNE_EVERY);
 }

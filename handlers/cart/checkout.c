@@ -419,6 +419,6 @@ checkout_resume(struct ctx *ctx)
 int64_t
 checkout_prune(struct ctx *ctx)
 {
-	return job_drop(&ctx->db, &checkout_drop,
+	return job_drop(&ctx->db, &checkout_drop, 1,
 	    DB_ARGS(DB_INT(clock_ms() - KEEP)), CLOCK_HOUR);
 }

@@ -13,6 +13,7 @@
 
 #include "shared/clock.h"
 #include "shared/crash.h"
+#include "shared/jobs.h"
 #include "shared/json.h"
 #include "shared/log.h"
 #include "shared/req.h"
@@ -441,24 +442,16 @@ reservation_expire(struct ctx *ctx)
 	"  WHERE status <> 'held' ORDER BY id LIMIT 500) AS oldest"            \
 	" WHERE expires_at < $1 AND id < (SELECT max(id) FROM reservation))"
 
-STMT(line_drop,
-    "DELETE FROM reservation_line WHERE reservation_id IN " ENDED_BEFORE);
-STMT(reservation_drop, "DELETE FROM reservation WHERE id IN " ENDED_BEFORE);
+STMT_ARRAY(drops[]) = {
+	{ "DELETE FROM reservation_line WHERE reservation_id IN " ENDED_BEFORE },
+	{ "DELETE FROM reservation WHERE id IN " ENDED_BEFORE },
+};
 
 int64_t
 reservation_prune(struct ctx *ctx)
 {
-	int64_t keep = product_settings.reservation_keep_days * CLOCK_DAY,
-		before = clock_ms() - keep, dropped;
-	struct db *db = &ctx->db;
+	int64_t keep = product_settings.reservation_keep_days * CLOCK_DAY;
 
-	if (db_begin(db))
-		return CLOCK_HOUR;
-	if (db_exec(db, &line_drop, DB_ARGS(DB_INT(before)))
-	    || db_exec(db, &reservation_drop, DB_ARGS(DB_INT(before)))) {
-		db_rollback(db);
-		return CLOCK_HOUR;
-	}
-	dropped = db_changes(db);
-	return db_commit(db) == OK && dropped > 0 ? 0 : CLOCK_HOUR;
+	return job_drop(&ctx->db, drops, ARRAY_LEN(drops),
+	    DB_ARGS(DB_INT(clock_ms() - keep)), CLOCK_HOUR);
 }

@@ -4,6 +4,7 @@
 #include "handlers/user/user.h"
 
 #include "shared/clock.h"
+#include "shared/jobs.h"
 
 #define PRUNE_EVERY (10 * CLOCK_MINUTE)
 
@@ -18,31 +19,9 @@ STMT_ARRAY(drops[]) = {
 	  "  WHERE expires_at <= $1 LIMIT 500)" },
 };
 
-static enum err
-drop(struct db *db, int64_t *dropped)
-{
-	enum err err;
-
-	*dropped = 0;
-	for (size_t i = 0; i < ARRAY_LEN(drops); i++) {
-		if ((err = db_exec(db, &drops[i], DB_ARGS(DB_INT(clock_ms())))))
-			return err;
-		*dropped += db_changes(db);
-	}
-	return OK;
-}
-
 int64_t
 prune_run(struct ctx *ctx)
 {
-	struct db *db = &ctx->db;
-	int64_t dropped;
-
-	if (db_begin(db))
-		return PRUNE_EVERY;
-	if (drop(db, &dropped)) {
-		db_rollback(db);
-		return PRUNE_EVERY;
-	}
-	return db_commit(db) == OK && dropped > 0 ? 0 : PRUNE_EVERY;
+	return job_drop(&ctx->db, drops, ARRAY_LEN(drops),
+	    DB_ARGS(DB_INT(clock_ms())), PRUNE_EVERY);
 }
