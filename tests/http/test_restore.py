@@ -5,7 +5,6 @@ import contextlib
 import signal
 import sqlite3
 import subprocess
-import threading
 import time
 
 import pytest
@@ -13,7 +12,7 @@ import pytest
 from shop import Shop
 from stack import BUILD, SERVICES, Stack
 from test_start import DATAERR, IOERR, NOINPUT, each_service, keys, program    # noqa: F401
-from trouble import calm, number, rows, run
+from trouble import Clients, calm, number, rows, run
 
 
 def sql(path, text):
@@ -185,32 +184,21 @@ def stack():
     stack.stop()
 
 
-class Writers:
-    """Clients that log numbers while the with-block lasts; what was acknowledged."""
+class Loggers(Clients):
+    """Clients that log numbers."""
 
     def __init__(self, stack, count=4):
-        self.stack, self.over = stack, threading.Event()
-        self.acknowledged, self.failed = [], []
-        self.threads = [threading.Thread(target=self.write, args=[i]) for i in range(count)]
+        super().__init__([i * 10**6 for i in range(count)])
+        self.stack = stack
 
-    def write(self, i):
-        http, n = Shop(self.stack), i * 10**6
+    def write(self, n):
+        http = Shop(self.stack)
         while not self.over.is_set():
             reply = http.post("/log", {"action": "n", "data": {"n": n}})
             (self.acknowledged if reply.status == 201 else self.failed).append(n)
             if http.get("/log?action=n&limit=1").status != 200:
                 self.failed.append("read")
             n += 1
-
-    def __enter__(self):
-        for thread in self.threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *unused):
-        self.over.set()
-        for thread in self.threads:
-            thread.join()
 
 
 def test_under_load_nothing_is_between(stack, tmp_path):
@@ -219,7 +207,7 @@ def test_under_load_nothing_is_between(stack, tmp_path):
     http, copy = Shop(stack), tmp_path / "copy.db"
     http.post("/log", [{"action": "old", "data": {"n": n}} for n in range(1000)], expect=201)
     run(stack, "stats", "backup", copy)
-    with Writers(stack) as writers:
+    with Loggers(stack) as writers:
         for _ in range(5):
             had = len(writers.acknowledged)
             while len(writers.acknowledged) < had + 100:

@@ -8,13 +8,12 @@ import os
 import re
 import signal
 import subprocess
-import threading
 
 import pytest
 
 from shop import Shop
 from stack import BUILD, ROOT, Stack, eventually
-from trouble import number, rows
+from trouble import Clients, number, rows
 
 FIRST, SECOND = "10.0.0.1", "10.0.0.2"    # the README's
 PORT = 8080    # of the first host's site, for the network
@@ -230,12 +229,12 @@ def test_what_the_services_send_gets_there(hosts, shops, way):
     eventually(lambda: any(f"request=traced-{way}" in p.read_text() for p in logs))
 
 
-class Writers:
-    """Clients on the second host's network that log numbers while the with-block lasts."""
+class Loggers(Clients):
+    """Clients on the second host's network that log numbers."""
 
     def __init__(self, host):
-        self.host, self.over, self.failed, self.acknowledged = host, threading.Event(), [], []
-        self.threads = [threading.Thread(target=self.write, args=[i * 10**6]) for i in range(3)]
+        super().__init__([i * 10**6 for i in range(3)])
+        self.host = host
 
     def write(self, n):
         while not self.over.is_set():
@@ -248,16 +247,6 @@ class Writers:
             for i, status in zip(batch, output.split(), strict=True):
                 (self.acknowledged if status == "201" else self.failed).append(
                     i if status == "201" else status)
-
-    def __enter__(self):
-        for thread in self.threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *unused):
-        self.over.set()
-        for thread in self.threads:
-            thread.join()
 
 
 def test_an_instance_there_may_end(request, hosts, shops, way):
@@ -277,7 +266,7 @@ def test_an_instance_there_may_end(request, hosts, shops, way):
 
     action = "SELECT json_extract(data, '$.n') FROM entry WHERE action = 'counted'"
     known = {n for n, in rows(second, "stats", action)}
-    with Writers(hosts[1]) as writers:
+    with Loggers(hosts[1]) as writers:
         for sig in (signal.SIGTERM, signal.SIGKILL) * 3:
             for n in (1, 2):
                 change_one(n, sig)

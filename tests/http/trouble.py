@@ -187,6 +187,25 @@ class Down(Stopped):
                 eventually(lambda: is_listening(path))
 
 
+class Clients:
+    """Threads that each run write() from a number on, until over is set, while a
+    with-block lasts."""
+
+    def __init__(self, numbers):
+        self.over, self.acknowledged, self.failed = threading.Event(), [], []
+        self.threads = [threading.Thread(target=self.write, args=[n]) for n in numbers]
+
+    def __enter__(self):
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *unused):
+        self.over.set()
+        for thread in self.threads:
+            thread.join()
+
+
 class Slow(Stopped):
     """Some services work for a moment, and then not for a while."""
 
