@@ -214,6 +214,9 @@ jobs_start(struct jobs **out, const struct app *app)
 	pthread_condattr_destroy(&attr);
 	wait.stopping = false;
 	*out = jobs;
+	/* What starting took; and under AddressSanitizer the first call in a
+	 * program may not be made by two threads at once. */
+	malloc_trim(0);
 	if ((err = start_all(jobs, app, common_jobs, ARRAY_LEN(common_jobs))))
 		return err;
 	return start_all(

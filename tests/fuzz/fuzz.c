@@ -1,6 +1,9 @@
 #include "tests/fuzz/fuzz.h"
 
+#include <sqlite3.h>
+
 #include "shared/log.h"
+#include "shared/text.h"
 
 static struct ctx empty;
 struct ctx *fuzz_ctx = &empty;
@@ -52,24 +55,41 @@ check_head(const struct buf *head)
 	assert(!"a head without its end");
 }
 
-struct json_object *
+/* SQLite says so, for it has not the fuzzer's flags: by json_parse() it took
+ * half of the time of all. */
+static bool
+is_json(const struct buf *text)
+{
+	static sqlite3_stmt *valid;
+	static sqlite3 *db;
+	bool is;
+
+	if (valid == NULL)
+		assert(sqlite3_open(":memory:", &db) == SQLITE_OK
+		    && sqlite3_prepare_v2(
+			   db, "SELECT json_valid(?)", -1, &valid, NULL)
+			== SQLITE_OK);
+	sqlite3_bind_text(valid, 1, text->data, (int)text->len, SQLITE_STATIC);
+	is = sqlite3_step(valid) == SQLITE_ROW && sqlite3_column_int(valid, 0);
+	sqlite3_reset(valid);
+	return is;
+}
+
+void
 fuzz_reply(struct req *r)
 {
-	struct json_object *root = NULL;
-	const char *why = NULL, *fields = r->reply.fields.data;
+	const char *fields = r->reply.fields.data;
 	struct buf head;
 
 	if (r->reply.status == 0)
-		return NULL;
+		return;
 	reply_finish(r, &head);
 	check_head(&head);
 	if (r->reply.body.len > 0
 	    && (strstr(fields, "/json\r\n") != NULL
 		|| strstr(fields, "+json\r\n") != NULL))
-		assert(json_parse(FUZZ_ARENA, r->reply.body.data,
-			   r->reply.body.len, &root, &why)
-		    == OK);
-	return root;
+		assert(is_json(&r->reply.body)
+		    && text_length(r->reply.body.data, r->reply.body.len) >= 0);
 }
 
 int

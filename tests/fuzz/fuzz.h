@@ -30,8 +30,7 @@ char *fuzz_line(char **text);
 void fuzz_request(struct req *r);
 
 /* Finishes the reply, if there is one. No byte of its head may be a control
- * character but at the ends of its lines; a body that says it is JSON must be,
- * and is answered. */
-struct json_object *fuzz_reply(struct req *r);
+ * character but at the ends of its lines; a body that says it is JSON must be. */
+void fuzz_reply(struct req *r);
 
 #endif
