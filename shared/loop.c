@@ -24,8 +24,7 @@
 #define TURN_MEMORY ((size_t)16 * 1024 * 1024) /* then a turn ends early */
 #define QUIET_MS 100
 
-/* A request that waits until those that came with it are read, and then its
- * reply for the turn's commit. */
+/* A reply that waits for the turn's commit. */
 struct held {
 	struct conn *conn;
 	struct req *r;
@@ -37,8 +36,6 @@ struct loop {
 	int epoll, listen, signals;
 	_Atomic bool stopping;
 	int64_t beat_us, beat_due_us; /* for systemd's watchdog; 0 without */
-	struct held read[TURN_EVENTS];
-	size_t read_count;
 	struct held held[2 * TURN_EVENTS]; /* a turn serves at most twice */
 	size_t held_count;
 	/* Connections by descriptor: the pool's threads drop theirs too. */
@@ -144,7 +141,7 @@ defer(struct loop *l, struct conn *c, struct req *r)
 }
 
 static void
-receive(struct loop *l, struct conn *c)
+serve(struct loop *l, struct conn *c)
 {
 	struct req *r = arena_alloc(&l->ctx.arena, sizeof(*r));
 
@@ -154,12 +151,6 @@ receive(struct loop *l, struct conn *c)
 		return;
 	}
 	metrics.in_flight++;
-	l->read[l->read_count++] = (struct held) { c, r };
-}
-
-static void
-serve(struct loop *l, struct conn *c, struct req *r)
-{
 	if (handle(r) == ERR_DEFER)
 		defer(l, c, r);
 	else if (l->ctx.db.open) /* even a read: it may have seen a write */
@@ -248,27 +239,18 @@ meet(struct loop *l, struct conn *c, uint32_t events)
 	if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
 		drop(l, c);
 	else
-		receive(l, c);
+		serve(l, c);
 }
 
-static void
-serve_all(struct loop *l)
-{
-	if (l->read_count > 1 && !l->ctx.db.open)
-		db_turn_start(&l->ctx.db);
-	for (size_t i = 0; i < l->read_count; i++)
-		serve(l, l->read[i].conn, l->read[i].r);
-	l->read_count = 0;
-}
-
-/* Serves all that are ready; how many they were. They are read before the first
- * may begin to write: until its commit no other instance can. */
+/* Serves all that are ready; how many they were. */
 static int
 serve_ready(struct loop *l, int wait_ms)
 {
 	struct epoll_event ready[TURN_EVENTS];
 	int n = epoll_wait(l->epoll, ready, TURN_EVENTS, wait_ms);
 
+	if (n > 1 && !l->ctx.db.open)
+		db_turn_start(&l->ctx.db);
 	for (int i = 0; i < n; i++) {
 		void *what = ready[i].data.ptr;
 
@@ -278,12 +260,9 @@ serve_ready(struct loop *l, int wait_ms)
 			stop(l);
 		else
 			meet(l, what, ready[i].events);
-		if (l->ctx.arena.used > TURN_MEMORY) {
-			serve_all(l);
+		if (l->ctx.arena.used > TURN_MEMORY)
 			end_turn(l);
-		}
 	}
-	serve_all(l);
 	return n;
 }
 
