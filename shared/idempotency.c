@@ -52,11 +52,14 @@ struct stored {
 	int64_t status, expires_at;
 };
 
-/* The Idempotency-Key that counts for this request, or "". */
+/* The Idempotency-Key that counts for this request, or "". Of a service's every
+ * write: its messages of one subject may all come again, when a later one has
+ * overtaken what an earlier one did. */
 static const char *
 key_of(const struct req *r)
 {
-	bool counts = strcmp(r->param[PARAM_METHOD], "POST") == 0
+	bool counts = (r->caller.role == ROLE_SERVICE
+			  || strcmp(r->param[PARAM_METHOD], "POST") == 0)
 	    && !(r->route->flags & ROUTE_SECRET);
 
 	return counts ? r->param[PARAM_IDEMPOTENCY_KEY] : "";

@@ -384,6 +384,29 @@ test_idempotency__keys_of_services_are_kept_longer(void **state)
 }
 
 static void
+test_idempotency__a_service_has_keys_for_all_methods(void **state)
+{
+	static const char *const methods[] = { "PUT", "PATCH", "DELETE" };
+	struct t *t = *state;
+
+	for (size_t i = 0; i < ARRAY_LEN(methods); i++)
+		for (int own = 0; own < 2; own++) {
+			struct call c = { .method = methods[i],
+				.path = "/note/1",
+				.who = own ? AS_SERVICE : AS_ADMIN,
+				.param = { [PARAM_IDEMPOTENCY_KEY] = "k" } };
+			int64_t before = effects(t);
+			struct reply_seen rep = call_with(t, &c);
+
+			assert_status(&rep, 204);
+			rep = call_with(t, &c);
+			assert_replayed(&rep, own);
+			assert_int_equal(
+			    effects(t) - before, own ? 1 : 2);
+		}
+}
+
+static void
 test_idempotency__a_repeated_request_has_one_effect(void **state)
 {
 	static const char *const methods[] = { "POST", "PUT", "PATCH", "DELETE" };
@@ -696,6 +719,7 @@ main(void)
 		KEY_TEST(test_idempotency__keys_are_kept_for_a_day),
 		KEY_TEST(test_idempotency__keys_are_kept_as_long_as_is_set),
 		KEY_TEST(test_idempotency__keys_of_services_are_kept_longer),
+		KEY_TEST(test_idempotency__a_service_has_keys_for_all_methods),
 		KEY_TEST(test_idempotency__a_repeated_request_has_one_effect),
 		KEY_TEST(test_idempotency__key_and_request_together),
 		KEY_TEST(

@@ -524,6 +524,27 @@ test_reservation__is_extended(void **state)
 	assert_int_equal(available_of(t, 1), 10);
 }
 
+/* payment's outbox may send both again. */
+static void
+test_reservation__is_extended_once_although_sold_since(void **state)
+{
+	struct t *t = *state;
+	struct call c = { .method = "PATCH",
+		.path = RESERVATIONS "/1",
+		.body = "{\"expires_at\":\"2027-01-16T08:00:00Z\"}",
+		.who = AS_SERVICE,
+		.param = { [PARAM_IDEMPOTENCY_KEY] = "k" } };
+	struct reply_seen rep;
+
+	reserve_ok(t, "{\"product_id\":1,\"quantity\":3}");
+	rep = call_with(t, &c);
+	assert_status(&rep, 200);
+	rep = change(t, "POST", "/commit", "{}");
+	assert_status(&rep, 200);
+	rep = call_with(t, &c);
+	assert_status(&rep, 200);
+}
+
 static void
 test_reservation__bad_extensions_are_refused(void **state)
 {
@@ -679,6 +700,8 @@ main(void)
 		TEST_STOCK(test_reservation__expires),
 		TEST_STOCK(test_reservation__many_expire_in_turn),
 		TEST_STOCK(test_reservation__is_extended),
+		TEST_STOCK(
+		    test_reservation__is_extended_once_although_sold_since),
 		TEST_STOCK(test_reservation__bad_extensions_are_refused),
 		TEST_STOCK(test_reservation__a_late_commit_takes_what_is_left),
 		TEST_STOCK(test_reservation__stock_lowered_below_what_is_held),
