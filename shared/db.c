@@ -347,6 +347,17 @@ db_get(struct db *db, const struct stmt *stmt, struct db_args args,
 	return found ? OK : ERR_NOT_FOUND;
 }
 
+void
+db_relax(struct db *db)
+{
+	assert(!db_in_transaction(db));
+	if (!db->relaxed
+	    && sqlite3_exec(db->handle, "PRAGMA synchronous = NORMAL", NULL, NULL,
+		   NULL)
+		== SQLITE_OK)
+		db->relaxed = true;
+}
+
 bool
 db_in_transaction(const struct db *db)
 {

@@ -240,13 +240,16 @@ serve(struct ctx *ctx, const char *receiver, int64_t due_at)
 	}
 }
 
-/* A look costs no lock, and a few reads along an index, however many wait. */
+/* A look costs no lock, and a few reads along an index, however many wait. Who
+ * sent a message, and that it arrived, may be lost with the power: it is sent
+ * again then, and its receiver knows its key. */
 int64_t
 outbox_run(struct ctx *ctx)
 {
 	int64_t least = POLL, due_at, wait;
 	const char *receiver = "";
 
+	db_relax(&ctx->db);
 	while (db_get(&ctx->db, &outbox_receiver, DB_ARGS(DB_TEXT(receiver)),
 		   DB_INTO(DB_TEXT_TO(&receiver), DB_INT_TO(&due_at)))
 	    == OK) {

@@ -74,13 +74,12 @@ def calm(stack, seconds=60):
 
 def unrest(stack):
     """What goes on yet."""
-    return {s: rows(stack, s, sql) for s, sql in {
-        **{s: "SELECT * FROM outbox WHERE dead_at IS NULL LIMIT 5" for s in ("user", "cart")},
-        "email": "SELECT * FROM mail WHERE status = 'queued' LIMIT 5",
-        "cart": "SELECT * FROM checkout WHERE state NOT IN ('done', 'undone') LIMIT 5",
-        "payment": "SELECT 'attempt', id, status, due_at FROM attempt WHERE ended_at IS NULL"
-            " UNION ALL SELECT 'refund', id, status, due_at FROM refund WHERE ended_at IS NULL",
-        }.items()}
+    return {(s, sql): rows(stack, s, sql) for s, sql in (
+        *((s, "SELECT * FROM outbox WHERE dead_at IS NULL LIMIT 5") for s in OUTBOXES),
+        ("email", "SELECT * FROM mail WHERE status = 'queued' LIMIT 5"),
+        ("cart", "SELECT * FROM checkout WHERE state NOT IN ('done', 'undone') LIMIT 5"),
+        ("payment", "SELECT 'attempt', id, status, due_at FROM attempt WHERE ended_at IS NULL"
+            " UNION ALL SELECT 'refund', id, status, due_at FROM refund WHERE ended_at IS NULL"))}
 
 
 def change(stack, service, sql, *values):

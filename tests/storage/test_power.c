@@ -104,11 +104,12 @@ open_db(struct db *db, const char *folder, enum db_kind kind)
 	db->arena = &arena;
 }
 
-/* As a worker and a loop do, by turns; now and then a checkpoint is due. */
+/* As a worker, a loop and the outbox do, by turns; now and then a checkpoint is
+ * due. What the outbox writes is there once a later write is acknowledged. */
 static void
 write_all(const char *synchronous)
 {
-	struct db worker, loop;
+	struct db worker, loop, outbox;
 
 	open_db(&worker, source, DB_SINGLE);
 	assert_int_equal(
@@ -120,10 +121,16 @@ write_all(const char *synchronous)
 		NULL, NULL, NULL),
 	    SQLITE_OK);
 	open_db(&loop, source, DB_GROUPED);
+	open_db(&outbox, source, DB_SINGLE);
+	db_relax(&outbox);
 	sqlite3_exec(worker.handle, synchronous, NULL, NULL, NULL);
 	sqlite3_exec(loop.handle, synchronous, NULL, NULL, NULL);
 	record_acknowledge(0);
 	for (long n = 1; n <= WRITES; n++) {
+		if (n % 10 == 0) {
+			write_one(&outbox, n);
+			continue;
+		}
 		if (n % 10 < 3) {
 			write_one(&worker, n);
 			record_acknowledge(n);
@@ -137,6 +144,7 @@ write_all(const char *synchronous)
 		db_checkpoint(&worker);
 	}
 	record_stop();
+	db_close(&outbox);
 	db_close(&loop);
 	db_close(&worker);
 }
