@@ -387,7 +387,7 @@ class Run:
 
 @pytest.fixture(scope="module")
 def own_stack():
-    stack = Stack(COSTER_CART_FRESH_SECONDS=0, COSTER_TOKEN_SECONDS=86400,
+    stack = Stack(WRITERS="all", COSTER_CART_FRESH_SECONDS=0, COSTER_TOKEN_SECONDS=86400,
         COSTER_MAIL_PER_HOUR=1000000, COSTER_MAIL_PER_RECIPIENT=1000000)
     yield stack
     stack.stop()

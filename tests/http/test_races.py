@@ -54,7 +54,7 @@ class World:
 
 @pytest.fixture(scope="module")
 def world():
-    stack = Stack(COSTER_MAIL_PER_HOUR=100000, COSTER_MAIL_PER_RECIPIENT=100000)
+    stack = Stack(WRITERS="all", COSTER_MAIL_PER_HOUR=100000, COSTER_MAIL_PER_RECIPIENT=100000)
     yield World(stack)
     stack.stop()
 
