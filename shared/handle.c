@@ -135,6 +135,27 @@ run_once(struct req *r, bool *overtaken)
 	return err;
 }
 
+/* Before anything is locked. A repeated request needs no answer any more. */
+static enum err
+ask(struct req *r, bool on_loop, enum idempotency *what)
+{
+	struct peer_answer *answer;
+	enum err err;
+
+	if (r->route->ask == NULL || r->answer != NULL)
+		return OK;
+	if ((err = idempotency_start(r, what)) || *what == IDEMPOTENCY_REPLAYED)
+		return err;
+	if ((err = r->route->ask(r)))
+		return err;
+	if (on_loop)
+		return ERR_DEFER;
+	answer = ARENA_NEW(r->arena, struct peer_answer);
+	req_ask(r, 0, answer);
+	r->answer = answer;
+	return OK;
+}
+
 static enum err
 run_read(struct req *r)
 {
@@ -159,6 +180,7 @@ enum err
 handle(struct req *r)
 {
 	bool on_loop = r->db->kind == DB_GROUPED;
+	enum idempotency what = IDEMPOTENCY_NEW;
 	enum err err;
 
 	if ((err = auth_origin(r)))
@@ -173,10 +195,8 @@ handle(struct req *r)
 		goto out;
 	if (on_loop && (r->route->flags & ROUTE_SLOW))
 		return ERR_DEFER;
-	if (is_read(r))
-		err = run_read(r);
-	else
-		err = run_write(r);
+	if ((err = ask(r, on_loop, &what)) == OK && what == IDEMPOTENCY_NEW)
+		err = is_read(r) ? run_read(r) : run_write(r);
 	if (on_loop && err == ERR_DEFER)
 		return ERR_DEFER;
 out:

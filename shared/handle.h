@@ -1,15 +1,16 @@
 /*
  * What happens to a request between its parameters and its reply: origin,
- * route, caller, permission, deadline, idempotency, endpoint, transaction,
- * problem.
+ * route, caller, permission, deadline, idempotency, question to another service,
+ * endpoint, transaction, problem.
  */
 #ifndef COSTER_HANDLE_H
 #define COSTER_HANDLE_H
 
 #include "shared/req.h"
 
-/* Fills r->reply. On a loop, ERR_DEFER when the request must run on a worker
- * thread instead, from its parameters on; OK in every other case. */
+/* Fills r->reply. On a loop, ERR_DEFER when a worker thread must first answer
+ * r->question; or, when that is NULL, must run the request instead, from its
+ * parameters on. OK in every other case. */
 MUST_USE enum err handle(struct req *r);
 
 /* One line of the log about a request that is answered. */

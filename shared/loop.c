@@ -36,8 +36,11 @@ struct loop {
 	int epoll, listen, signals;
 	_Atomic bool stopping;
 	int64_t beat_us, beat_due_us; /* for systemd's watchdog; 0 without */
-	struct held held[2 * TURN_EVENTS]; /* a turn serves at most twice */
+	/* A turn serves at most twice, and so many of each kind. */
+	struct held held[4 * TURN_EVENTS];
 	size_t held_count;
+	int answers[2]; /* a pipe of pointers: requests that are answered */
+	size_t asked;	/* whose answers are yet to come */
 	/* Connections by descriptor: the pool's threads drop theirs too. */
 	pthread_mutex_t lock;
 	struct conn **conns;
@@ -122,13 +125,28 @@ answer(struct loop *l, struct conn *c, struct req *r)
 		drop(l, c);
 }
 
+/* On a worker: the loop goes on with the request. */
+static void
+answered(struct task *t, void *arg)
+{
+	struct loop *l = arg;
+
+	metrics.pool_busy--;
+	if (write(l->answers[1], &t, sizeof(t)) != sizeof(t))
+		abort(); /* it has room for all that the pool may have */
+}
+
 static void
 defer(struct loop *l, struct conn *c, struct req *r)
 {
+	bool asks = r->question != NULL;
+
 	epoll_ctl(l->epoll, EPOLL_CTL_DEL, conn_fd(c), NULL);
 	metrics.pool_busy++;
+	l->asked += asks;
 	if (pool_submit(l->pool, c, r))
 		return;
+	l->asked -= asks;
 	metrics.pool_busy--;
 	metrics.refused++;
 	problem_reply(r, ERR_UNAVAILABLE);
@@ -138,6 +156,17 @@ defer(struct loop *l, struct conn *c, struct req *r)
 		metrics.in_flight--;
 		drop(l, c);
 	}
+}
+
+static void
+run(struct loop *l, struct conn *c, struct req *r)
+{
+	if (handle(r) == ERR_DEFER)
+		defer(l, c, r);
+	else if (l->ctx.db.open) /* even a read: it may have seen a write */
+		l->held[l->held_count++] = (struct held) { c, r };
+	else
+		answer(l, c, r);
 }
 
 static void
@@ -151,12 +180,48 @@ serve(struct loop *l, struct conn *c)
 		return;
 	}
 	metrics.in_flight++;
-	if (handle(r) == ERR_DEFER)
-		defer(l, c, r);
-	else if (l->ctx.db.open) /* even a read: it may have seen a write */
-		l->held[l->held_count++] = (struct held) { c, r };
-	else
-		answer(l, c, r);
+	run(l, c, r);
+}
+
+static void
+forget_answer(void *answer)
+{
+	json_object_put(((struct peer_answer *)answer)->body);
+}
+
+/* Goes on with a request, of which it takes over what the task has. */
+static void
+serve_answered(struct loop *l, struct task *t)
+{
+	struct arena *a = &l->ctx.arena;
+	struct req *r = arena_alloc(a, sizeof(*r));
+	struct peer_answer *answer = ARENA_NEW(a, struct peer_answer);
+	struct conn *c = t->conn;
+
+	req_init(r, &l->ctx);
+	conn_reread(c, r, arena_strndup(a, t->body, t->len), t->len);
+	r->started_us = t->started_us;
+	*answer = t->answer;
+	arena_defer(a, forget_answer, answer);
+	r->answer = answer;
+	free(t);
+	l->asked--;
+	if (watch(l, conn_fd(c), c)) {
+		run(l, c, r);
+	} else {
+		metrics.in_flight--;
+		drop(l, c);
+	}
+}
+
+static void
+serve_all_answered(struct loop *l)
+{
+	struct task *tasks[TURN_EVENTS];
+	ssize_t size = read(l->answers[0], tasks, sizeof(tasks));
+
+	for (ssize_t i = 0; i < size / (ssize_t)sizeof(tasks[0]); i++)
+		serve_answered(l, tasks[i]);
 }
 
 /* The turn's commit failed. A read may have seen what is gone now, and is
@@ -258,6 +323,8 @@ serve_ready(struct loop *l, int wait_ms)
 			accept_all(l);
 		else if (what == &l->signals)
 			stop(l);
+		else if (what == &l->answers)
+			serve_all_answered(l);
 		else
 			meet(l, what, ready[i].events);
 		if (l->ctx.arena.used > TURN_MEMORY)
@@ -329,12 +396,16 @@ set_up(struct loop *l, const struct app *app, int listen_fd)
 	l->epoll = epoll_create1(EPOLL_CLOEXEC);
 	fcntl(listen_fd, F_SETFL, fcntl(listen_fd, F_GETFL) | O_NONBLOCK);
 	if (l->signals < 0 || l->epoll < 0 || !watch(l, listen_fd, &l->listen)
-	    || !watch(l, l->signals, &l->signals)) {
+	    || !watch(l, l->signals, &l->signals)
+	    || pipe2(l->answers, O_CLOEXEC) != 0
+	    || !watch(l, l->answers[0], &l->answers)) {
 		LOG(LOG_ERROR, "cannot wait for connections",
 		    LOG_TEXT("reason", strerror(errno)));
 		return ERR_UNAVAILABLE;
 	}
-	l->pool = pool_new(app, came_back, l);
+	l->pool = pool_new(app,
+	    &(struct pool_events) {
+		.replied = came_back, .answered = answered, .arg = l });
 	return OK;
 }
 
@@ -347,6 +418,8 @@ tear_down(struct loop *l)
 			conn_free(l->conns[i]);
 	free(l->conns);
 	close(l->signals);
+	close(l->answers[0]);
+	close(l->answers[1]);
 	close(l->epoll);
 	ctx_close(&l->ctx);
 	pthread_mutex_destroy(&l->lock);
@@ -369,7 +442,8 @@ loop_run(const struct app *app, int listen_fd)
 	log_flush();
 	start_beat(l);
 	sd_notify(0, "READY=1\nSTATUS=serving");
-	while (turn(l, timeout_ms(l)) || !l->stopping || pool_busy(l->pool) > 0)
+	while (turn(l, timeout_ms(l)) || !l->stopping || l->asked > 0
+	    || pool_busy(l->pool) > 0)
 		beat(l);
 	tear_down(l);
 	free(l);

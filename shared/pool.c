@@ -4,18 +4,9 @@
 #include "shared/jobs.h"
 #include "shared/log.h"
 
-struct task {
-	struct task *next;
-	struct conn *conn;
-	int64_t started_us;
-	size_t len;
-	char body[];
-};
-
 struct pool {
 	const struct app *app;
-	void (*done)(struct conn *c, bool good, void *arg);
-	void *arg;
+	struct pool_events events;
 	pthread_mutex_t lock;
 	pthread_cond_t more;
 	struct task *first, **end;
@@ -25,8 +16,7 @@ struct pool {
 };
 
 struct pool *
-pool_new(const struct app *app,
-    void (*done)(struct conn *c, bool good, void *arg), void *arg)
+pool_new(const struct app *app, const struct pool_events *events)
 {
 	size_t most = (size_t)app->settings.workers;
 	struct pool *p = calloc(1, sizeof(*p) + most * sizeof(p->threads[0]));
@@ -34,8 +24,7 @@ pool_new(const struct app *app,
 	if (p == NULL)
 		abort();
 	p->app = app;
-	p->done = done;
-	p->arg = arg;
+	p->events = *events;
 	p->most = most;
 	p->end = &p->first;
 	pthread_mutex_init(&p->lock, NULL);
@@ -44,21 +33,42 @@ pool_new(const struct app *app,
 }
 
 static void
+reply(struct pool *p, struct task *t, struct req *r)
+{
+	bool good;
+
+	(void)!handle(r);
+	good = conn_send(t->conn, r);
+	handle_log(r);
+	conn_done(t->conn);
+	p->events.replied(t->conn, good, p->events.arg);
+	free(t);
+}
+
+static void
+answer(struct pool *p, struct task *t, struct req *r)
+{
+	r->question = t->question;
+	r->ctx->deadline_us = t->deadline_us;
+	req_ask(r, 0, &t->answer);
+	json_object_get(t->answer.body);
+	arena_reset(r->arena); /* its reference goes before the loop has one */
+	p->events.answered(t, p->events.arg);
+}
+
+static void
 run_task(struct pool *p, struct ctx *ctx, struct task *t)
 {
 	struct req r;
-	bool good;
 
 	req_init(&r, ctx);
 	conn_reread(t->conn, &r, t->body, t->len);
 	r.started_us = t->started_us;
-	(void)!handle(&r);
-	good = conn_send(t->conn, &r);
-	handle_log(&r);
-	conn_done(t->conn);
+	if (t->question != NULL)
+		answer(p, t, &r);
+	else
+		reply(p, t, &r);
 	arena_reset(&ctx->arena);
-	p->done(t->conn, good, p->arg);
-	free(t);
 }
 
 static struct task *
@@ -125,15 +135,19 @@ enqueue(struct pool *p, struct task *t)
 bool
 pool_submit(struct pool *p, struct conn *c, const struct req *r)
 {
-	struct task *t = malloc(sizeof(*t) + r->body_len + 1);
+	size_t question = r->question != NULL ? strlen(r->question) + 1 : 0;
+	struct task *t = malloc(sizeof(*t) + r->body_len + 1 + question);
 
 	if (t == NULL)
 		abort();
 	*t = (struct task) { .conn = c,
 		.started_us = r->started_us,
+		.deadline_us = r->ctx->deadline_us,
 		.len = r->body_len };
 	memcpy(t->body, r->body, r->body_len);
 	t->body[t->len] = '\0';
+	if (question > 0)
+		t->question = memcpy(t->body + t->len + 1, r->question, question);
 	if (enqueue(p, t))
 		return true;
 	free(t);

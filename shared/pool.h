@@ -1,6 +1,7 @@
 /*
  * The worker pool: slow requests (they hash a password, call another service,
- * or stream an export) run here, so that the loop never waits for one.
+ * or stream an export) run here, so that the loop never waits for one. Of those
+ * that only have a question to another service, it is asked here.
  *
  * Workers start one by one as they are needed. The queue is bounded; what
  * finds it full is answered 503 at once.
@@ -9,16 +10,35 @@
 #define COSTER_POOL_H
 
 #include "shared/fcgi.h"
+#include "shared/req.h"
 
 struct pool;
 
-/* Calls done(conn, good, arg) on a worker when a request is answered; good
- * as conn_send() says. */
-struct pool *pool_new(const struct app *app,
-    void (*done)(struct conn *c, bool good, void *arg), void *arg);
+/* A request that waits for a worker, or comes back from one with the answer to
+ * its question: then it is the loop's, which owns and frees it. */
+struct task {
+	struct task *next;
+	struct conn *conn;
+	int64_t started_us, deadline_us;
+	const char *question; /* NULL: the worker replies */
+	struct peer_answer answer; /* its body counts as one reference */
+	size_t len;
+	char body[];
+};
 
-/* Takes the connection with its request, of which it copies the body. False,
- * and nothing taken, when the queue is full. */
+/* Called on a worker. */
+struct pool_events {
+	/* A request has its reply; good as conn_send() says. */
+	void (*replied)(struct conn *c, bool good, void *arg);
+	/* It has the answer to its question. */
+	void (*answered)(struct task *t, void *arg);
+	void *arg;
+};
+
+struct pool *pool_new(const struct app *app, const struct pool_events *events);
+
+/* Takes the connection with its request, of which it copies the body and the
+ * question. False, and nothing taken, when the queue is full. */
 bool pool_submit(struct pool *pool, struct conn *c, const struct req *r);
 
 /* Requests that wait or run. */

@@ -8,7 +8,8 @@
  * A route that writes runs inside a transaction, which is committed when it
  * returns OK and rolled back otherwise. A slow route (ROUTE_SLOW) begins its
  * own with db_begin(), late, and what is open when it returns is ended the
- * same way.
+ * same way. A route that has to know something of another service first says
+ * what (ask in route.h), and finds it in r->answer.
  */
 #ifndef COSTER_REQ_H
 #define COSTER_REQ_H
@@ -55,6 +56,14 @@ struct caller {
 	bool internal;	 /* comes from the internal network */
 };
 
+/* What another service says to a question. */
+struct peer_answer {
+	enum err err; /* ERR_UNAVAILABLE: nothing */
+	int status;
+	struct json_object *body; /* NULL when there is none; arena */
+	int64_t asked_at;	  /* milliseconds since 1970 */
+};
+
 struct req {
 	struct ctx *ctx;
 	struct db *db;	     /* the thread's */
@@ -69,6 +78,8 @@ struct req {
 	const char *word;
 	int type; /* which of the route's types the reply is to have */
 	struct caller caller;
+	const char *question;	     /* path and query of a GET; see route.h */
+	const struct peer_answer *answer; /* NULL: not asked yet */
 
 	struct faults faults;
 	const char *problem_type, *problem_detail; /* NULL: the usual ones */
@@ -115,6 +126,9 @@ MUST_USE enum err req_conditions(struct req *r, int64_t version);
  * 9110 section 12.5.1), the first of equals: ERR_NOT_ACCEPTABLE when it allows
  * none of them. */
 MUST_USE enum err req_negotiate(struct req *r);
+
+/* Asks r->question, on a thread that may wait; timeout_ms as of a client_call. */
+void req_ask(struct req *r, int64_t timeout_ms, struct peer_answer *answer);
 
 /* The loop must not wait: ERR_DEFER there, which has the request run again on
  * a worker thread; OK on one. */

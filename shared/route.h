@@ -31,7 +31,8 @@ enum route_flags {
 	ROUTE_WHO = ROUTE_ANYONE | ROUTE_SELF | ROUTE_USER | ROUTE_ADMIN
 	    | ROUTE_SERVICE | ROUTE_INTERNAL,
 
-	/* How it runs. */
+	/* How it runs. One that only has to ask another service something
+	 * first has an ask instead, and writes in the loop's turn. */
 	ROUTE_SLOW = 1 << 8, /* hashes, calls or streams: on a worker thread */
 	ROUTE_SECRET = 1 << 9, /* its reply holds a secret: it is not stored */
 	ROUTE_MAYBE_BODY = 1 << 10, /* all of its body may be left out */
@@ -47,6 +48,9 @@ struct route {
 	const char *method, *pattern;
 	handler_fn *fn;
 	unsigned flags;
+	/* Sets r->question, what another service is to be asked before fn is
+	 * called and finds r->answer; NULL: nothing. */
+	handler_fn *ask;
 	/* What may be in it, which req_body() and req_query() read; NULL: a
 	 * body is not looked at, a query has no parameter that is known. */
 	const struct field_table *body, *query;

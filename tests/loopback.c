@@ -281,21 +281,29 @@ call_with(struct t *t, const struct call *c)
 {
 	struct gathered g = { .sink.write = gather };
 	struct reply_seen rep;
+	const char *question;
+	struct peer_answer answer;
 	struct req r;
 
 	buf_init(&g.bytes, &t->arena);
 	req_init(&r, &t->loop);
 	fill(t, &r, c);
 	if (handle(&r) == ERR_DEFER) {
+		question = r.question;
 		assert_int_equal(db_turn_end(&t->loop.db), OK);
-		arena_reset(&t->loop.arena);
 		req_init(&r, &t->worker);
 		fill(t, &r, c);
+		r.question = question;
+		if (question != NULL) {
+			req_ask(&r, 0, &answer);
+			req_init(&r, &t->loop);
+			fill(t, &r, c);
+			r.answer = &answer;
+		}
 		r.reply.sink = &g.sink;
 		assert_int_equal(handle(&r), OK);
-	} else {
-		assert_int_equal(db_turn_end(&t->loop.db), OK);
 	}
+	assert_int_equal(db_turn_end(&t->loop.db), OK);
 	rep = seen(t, &r, &g);
 	arena_reset(&t->loop.arena);
 	arena_reset(&t->worker.arena);

@@ -10,13 +10,13 @@
 
 #define QUANTITY_MAX 999
 
-static handler_fn post_item, get_cart, delete_cart, get_item, change_item,
-    delete_item;
+static handler_fn ask_product, post_item, get_cart, delete_cart, get_item,
+    change_item, delete_item;
 static const struct field_table add_fields, change_fields;
 
 static const struct route routes[] = {
 	{ "POST", "/user/{uid}/cart", post_item,
-	    ROUTE_SELF | ROUTE_ADMIN | ROUTE_SLOW | ROUTE_TAGGED,
+	    ROUTE_SELF | ROUTE_ADMIN | ROUTE_TAGGED, .ask = ask_product,
 	    .body = &add_fields },
 	{ "GET", "/user/{uid}/cart", get_cart,
 	    ROUTE_SELF | ROUTE_ADMIN | ROUTE_SERVICE | ROUTE_TAGGED },
@@ -297,6 +297,18 @@ add_offer(struct req *r, const struct offer *o, int64_t quantity, int64_t *id,
 }
 
 static enum err
+ask_product(struct req *r)
+{
+	struct wanted wanted;
+	enum err err;
+
+	if ((err = req_body(r, &wanted)))
+		return err;
+	offer_ask(r, wanted.product_id);
+	return OK;
+}
+
+static enum err
 post_item(struct req *r)
 {
 	struct wanted wanted = { .quantity = 1 };
@@ -308,12 +320,12 @@ post_item(struct req *r)
 
 	if ((err = req_body(r, &wanted)))
 		return err;
-	err = offer_ask(r, wanted.product_id, &offer);
+	err = offer_take(r, wanted.product_id, &offer);
 	if (err == ERR_NOT_FOUND)
 		return req_fault(r, "#/product_id", "is no product for sale");
 	if (err)
 		return req_fail(r, err, "the catalog cannot be asked just now");
-	if ((err = db_begin(r->db)) || (err = cart_change(r, &was))
+	if ((err = cart_change(r, &was))
 	    || (err = req_conditions(r, was.version))
 	    || (err = check_currency(r, offer.currency))
 	    || (err = add_offer(r, &offer, wanted.quantity, &id, &status))

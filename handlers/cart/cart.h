@@ -52,8 +52,11 @@ struct offer {
 	const char *name, *currency;
 };
 
-/* Asks product: ERR_NOT_FOUND for what it does not sell, ERR_UNAVAILABLE. */
-MUST_USE enum err offer_ask(struct req *r, int64_t product_id, struct offer *o);
+/* What product is to be asked, and what it answered: ERR_NOT_FOUND for what it
+ * does not sell, ERR_UNAVAILABLE. */
+void offer_ask(struct req *r, int64_t product_id);
+MUST_USE enum err offer_take(
+    const struct req *r, int64_t product_id, struct offer *o);
 
 /* Keeps an offer with the product's item; *news: it says something new. */
 MUST_USE enum err offer_keep(struct req *r, const struct offer *o, bool *news);

@@ -8,7 +8,6 @@
  * keeps its item, with none available.
  */
 #include "handlers/cart/cart.h"
-#include "shared/client.h"
 #include "shared/clock.h"
 #include "shared/log.h"
 #include "shared/req.h"
@@ -63,12 +62,10 @@ struct inquiry {
 	struct json_object *found;
 };
 
-static enum err
-ask(struct req *r, struct inquiry *in, int64_t timeout_ms)
+static void
+put_question(struct req *r, const struct inquiry *in)
 {
-	struct client_reply reply;
 	struct buf path;
-	enum err err;
 
 	buf_init(&path, r->arena);
 	buf_adds(&path, "/products/?ids=");
@@ -76,20 +73,22 @@ ask(struct req *r, struct inquiry *in, int64_t timeout_ms)
 		buf_addf(&path, "%s%lld", i > 0 ? "," : "",
 		    (long long)in->product[i]);
 	buf_addf(&path, "&limit=%zu", in->count);
-	in->asked_at = clock_ms();
-	err = client_call(r->ctx->client, r->arena,
-	    &(struct client_call) { .method = "GET",
-		.path = path.data,
-		.trace = r->param[PARAM_TRACE],
-		.timeout_ms = timeout_ms },
-	    &reply);
-	if (err)
-		return err;
-	if (reply.status == 200
-	    && json_object_object_get_ex(reply.body, "items", &in->found)
+	r->question = path.data;
+}
+
+static enum err
+take_answer(
+    const struct req *r, const struct peer_answer *answer, struct inquiry *in)
+{
+	if (answer->err)
+		return answer->err;
+	in->asked_at = answer->asked_at;
+	if (answer->status == 200
+	    && json_object_object_get_ex(answer->body, "items", &in->found)
 	    && json_object_is_type(in->found, json_type_array))
 		return OK;
-	LOG(LOG_WARN, "product gives no list", LOG_INT("status", reply.status),
+	LOG(LOG_WARN, "product gives no list",
+	    LOG_INT("status", answer->status),
 	    LOG_TEXT("request", r->param[PARAM_TRACE]));
 	return ERR_UNAVAILABLE;
 }
@@ -113,11 +112,18 @@ find(const struct inquiry *in, int64_t product_id, struct offer *o)
 	return false;
 }
 
-enum err
-offer_ask(struct req *r, int64_t product_id, struct offer *o)
+void
+offer_ask(struct req *r, int64_t product_id)
 {
-	struct inquiry in = { .product = { product_id }, .count = 1 };
-	enum err err = ask(r, &in, CLIENT_TIMEOUT_MS);
+	put_question(
+	    r, &(struct inquiry) { .product = { product_id }, .count = 1 });
+}
+
+enum err
+offer_take(const struct req *r, int64_t product_id, struct offer *o)
+{
+	struct inquiry in = { .count = 0 };
+	enum err err = take_answer(r, r->answer, &in);
 
 	if (err)
 		return err;
@@ -189,6 +195,7 @@ offer_refresh(struct req *r)
 {
 	int64_t fresh = cart_settings.fresh_seconds * CLOCK_SECOND, oldest;
 	struct inquiry in = { .count = 0 };
+	struct peer_answer answer;
 	enum err err;
 
 	err = db_get(r->db, &oldest_get, DB_ARGS(DB_INT(r->uid)),
@@ -197,8 +204,11 @@ offer_refresh(struct req *r)
 		return err;
 	if ((err = req_may_wait(r)) || (err = list_products(r, &in)))
 		return err;
-	if (in.count == 0 || ask(r, &in, GLANCE_MS))
+	if (in.count == 0)
 		return OK;
-	keep_if_possible(r, &in);
+	put_question(r, &in);
+	req_ask(r, GLANCE_MS, &answer);
+	if (take_answer(r, &answer, &in) == OK)
+		keep_if_possible(r, &in);
 	return OK;
 }

@@ -13,6 +13,7 @@
 #include <linux/sockios.h>
 #include <unistd.h>
 
+#include "shared/json.h"
 #include "shared/loop.h"
 #include "shared/req.h"
 #include "shared/service.h"
@@ -23,7 +24,7 @@ STMT(row_insert, "INSERT INTO row (name) VALUES ($1)");
 STMT(row_count, "SELECT count(*) FROM row");
 
 static handler_fn get_quick, post_write, post_fail, post_echo, post_block,
-    get_long;
+    get_long, ask_peer, post_told;
 
 static const struct route routes[] = {
 	{ "GET", "/quick", get_quick, ROUTE_ANYONE },
@@ -32,6 +33,7 @@ static const struct route routes[] = {
 	{ "POST", "/fail", post_fail, ROUTE_ANYONE },
 	{ "POST", "/echo", post_echo, ROUTE_ANYONE },
 	{ "POST", "/block", post_block, ROUTE_ANYONE | ROUTE_SLOW },
+	{ "POST", "/told", post_told, ROUTE_ANYONE, .ask = ask_peer },
 };
 static const struct route_table table = ROUTES(routes);
 static const struct route_table *const tables[] = { &table };
@@ -115,6 +117,25 @@ post_block(struct req *r)
 	gate.inside--;
 	pthread_mutex_unlock(&gate.lock);
 	return reply_empty(r, 204);
+}
+
+static enum err
+ask_peer(struct req *r)
+{
+	r->question = "/product/1";
+	return OK;
+}
+
+/* Writes, and repeats what it was told. */
+static enum err
+post_told(struct req *r)
+{
+	enum err err = db_exec(r->db, &row_insert, DB_ARGS(DB_TEXT("t")));
+
+	if (err || r->answer->err)
+		return err ? err : r->answer->err;
+	json_tree(reply_json(r, r->answer->status), NULL, r->answer->body);
+	return OK;
 }
 
 static void
@@ -337,10 +358,74 @@ test_loop__quick_routes_stay_quick_while_every_worker_is_busy(void **state)
 	full = ask("POST", "/block");
 	assert_int_equal(full.status, 503);
 	assert_non_null(strstr(full.head, "Retry-After: 1"));
+	assert_int_equal(ask("POST", "/told").status, 503);
 	assert_int_equal(ask("POST", "/write").status, 204);
 	gate_set(true);
 	for (int i = 0; i < 4; i++)
 		assert_int_equal(finish(fds[i]), 204);
+}
+
+static void
+test_loop__asks_before_it_writes(void **state)
+{
+	struct fcgi_answer answer;
+
+	(void)state;
+	peer(run.t, "GET /product/1", 200, "{\"price\":7}");
+	answer = ask("POST", "/told");
+	assert_int_equal(answer.status, 200);
+	assert_string_equal(answer.body, "{\"price\":7}");
+	assert_int_equal(rows(), 1);
+	peers_down(run.t);
+	assert_int_equal(ask("POST", "/told").status, 503);
+	assert_int_equal(rows(), 1);
+}
+
+/* A write that asks first, and finds both workers busy. */
+static int
+begin_told(int blocks[2])
+{
+	int fd;
+
+	blocks[0] = begin("POST", "/block");
+	blocks[1] = begin("POST", "/block");
+	gate_wait_inside(2);
+	fd = begin("POST", "/told");
+	assert_int_equal(ask("GET", "/quick").status, 200);
+	return fd;
+}
+
+static void
+test_loop__whom_it_asks_for_may_go_away(void **state)
+{
+	int blocks[2], fd = begin_told(blocks);
+
+	(void)state;
+	peer(run.t, "GET /product/1", 200, "{}");
+	close(fd);
+	gate_set(true);
+	assert_int_equal(finish(blocks[0]), 204);
+	assert_int_equal(finish(blocks[1]), 204);
+	peer(run.t, "GET /product/1", 200, "{}");
+	assert_int_equal(ask("POST", "/told").status, 200);
+}
+
+static void
+test_loop__asks_on_while_it_stops(void **state)
+{
+	int blocks[2], fd = begin_told(blocks);
+
+	(void)state;
+	peer(run.t, "GET /product/1", 200, "{}");
+	kill(getpid(), SIGTERM);
+	gate_set(true);
+	assert_int_equal(finish(fd), 200);
+	assert_int_equal(finish(blocks[0]), 204);
+	assert_int_equal(finish(blocks[1]), 204);
+	pthread_join(run.thread, NULL);
+	close(run.fd);
+	run.fd = -1;
+	assert_int_equal(rows(), 1);
 }
 
 static void
@@ -786,6 +871,9 @@ main(void)
 		LOOP_TEST(test_loop__idle_connections_starve_nobody),
 		LOOP_TEST(
 		    test_loop__quick_routes_stay_quick_while_every_worker_is_busy),
+		LOOP_TEST(test_loop__asks_before_it_writes),
+		LOOP_TEST(test_loop__whom_it_asks_for_may_go_away),
+		LOOP_TEST(test_loop__asks_on_while_it_stops),
 		LOOP_TEST(test_loop__a_body_of_1_mib_passes_and_no_more),
 		LOOP_TEST(test_loop__a_body_nobody_reads_is_not_the_next_request),
 		LOOP_TEST(test_loop__a_long_reply_arrives_whole),
