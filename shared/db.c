@@ -131,6 +131,11 @@ set_up(struct db *db)
 		NULL, NULL, NULL)
 		!= SQLITE_OK)
 		return ERR_UNAVAILABLE;
+	/* Of the cache's 2 MB a thread that is not the loop needs little. */
+	if (db->kind == DB_SINGLE
+	    && sqlite3_exec(h, "PRAGMA cache_size = -256", NULL, NULL, NULL)
+		!= SQLITE_OK)
+		return ERR_UNAVAILABLE;
 	sqlite3_wal_hook(h, note_wal_pages, NULL);
 	return OK;
 }

@@ -1,8 +1,13 @@
 #include "shared/pool.h"
 
+#include <malloc.h>
+
 #include "shared/handle.h"
 #include "shared/jobs.h"
 #include "shared/log.h"
+
+#define IDLE_S 10
+#define FOREVER_S (24 * 3600)
 
 struct pool {
 	const struct app *app;
@@ -20,6 +25,7 @@ pool_new(const struct app *app, const struct pool_events *events)
 {
 	size_t most = (size_t)app->settings.workers;
 	struct pool *p = calloc(1, sizeof(*p) + most * sizeof(p->threads[0]));
+	pthread_condattr_t attr;
 
 	if (p == NULL)
 		abort();
@@ -28,7 +34,10 @@ pool_new(const struct app *app, const struct pool_events *events)
 	p->most = most;
 	p->end = &p->first;
 	pthread_mutex_init(&p->lock, NULL);
-	pthread_cond_init(&p->more, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&p->more, &attr);
+	pthread_condattr_destroy(&attr);
 	return p;
 }
 
@@ -71,13 +80,18 @@ run_task(struct pool *p, struct ctx *ctx, struct task *t)
 	arena_reset(&ctx->arena);
 }
 
+/* NULL when there is none within so many seconds, or any more. */
 static struct task *
-next_task(struct pool *p)
+next_task(struct pool *p, time_t seconds)
 {
+	struct timespec until;
 	struct task *t;
+	int rc = 0;
 
-	while (p->first == NULL && !p->stopping)
-		pthread_cond_wait(&p->more, &p->lock);
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_sec += seconds;
+	while (p->first == NULL && !p->stopping && rc == 0)
+		rc = pthread_cond_timedwait(&p->more, &p->lock, &until);
 	t = p->first;
 	if (t != NULL) {
 		p->first = t->next;
@@ -89,26 +103,42 @@ next_task(struct pool *p)
 	return t;
 }
 
+/* Runs this task and those that follow; the pool is locked between them. */
+static void
+run_tasks(struct pool *p, struct task *t)
+{
+	struct ctx ctx;
+
+	pthread_mutex_unlock(&p->lock);
+	if (ctx_open(&ctx, p->app, DB_SINGLE)) {
+		LOG(LOG_ERROR, "worker cannot start");
+		abort(); /* the supervisor starts us again */
+	}
+	do {
+		run_task(p, &ctx, t);
+		pthread_mutex_lock(&p->lock);
+		p->running--;
+		t = next_task(p, IDLE_S);
+		pthread_mutex_unlock(&p->lock);
+	} while (t != NULL);
+	ctx_close(&ctx);
+	malloc_trim(0);
+	pthread_mutex_lock(&p->lock);
+}
+
+/* A worker that has nothing to do for a while keeps neither a connection to the
+ * database nor its memory. */
 static void *
 work(void *argument)
 {
 	struct pool *p = argument;
 	struct task *t;
-	struct ctx ctx;
 
-	if (ctx_open(&ctx, p->app, DB_SINGLE)) {
-		LOG(LOG_ERROR, "worker cannot start");
-		abort(); /* the supervisor starts us again */
-	}
 	pthread_mutex_lock(&p->lock);
-	while ((t = next_task(p)) != NULL) {
-		pthread_mutex_unlock(&p->lock);
-		run_task(p, &ctx, t);
-		pthread_mutex_lock(&p->lock);
-		p->running--;
-	}
+	while (!p->stopping || p->first != NULL)
+		if ((t = next_task(p, FOREVER_S)) != NULL)
+			run_tasks(p, t);
 	pthread_mutex_unlock(&p->lock);
-	ctx_close(&ctx);
 	return NULL;
 }
 

@@ -3,7 +3,8 @@
  * or stream an export) run here, so that the loop never waits for one. Of those
  * that only have a question to another service, it is asked here.
  *
- * Workers start one by one as they are needed. The queue is bounded; what
+ * Workers start one by one as they are needed, and hold a connection to the
+ * database only while they have something to do. The queue is bounded; what
  * finds it full is answered 503 at once.
  */
 #ifndef COSTER_POOL_H
