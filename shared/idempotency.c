@@ -179,16 +179,13 @@ start_key(struct req *r, enum idempotency *what)
 		return req_fail(r, ERR_INVALID,
 		    "Idempotency-Key must be 1 to 255 visible characters");
 	err = find(r, scope, key, &s);
-	if (err == ERR_NOT_FOUND)
-		return (r->route->flags & ROUTE_SLOW) ? claim(r, scope, key)
-						      : OK;
-	if (err)
+	if (err && err != ERR_NOT_FOUND)
 		return err;
-	if (strcmp(s.fingerprint, fingerprint_of(r)) != 0)
+	if (!err && strcmp(s.fingerprint, fingerprint_of(r)) != 0)
 		return req_fail_as(r, ERR_INVALID, "idempotency-key-reused",
 		    "this Idempotency-Key came with another body before");
-	if (s.status == INT_NONE)
-		return claim(r, scope, key);
+	if (err || s.status == INT_NONE)
+		return r->route->flags & ROUTE_SLOW ? claim(r, scope, key) : OK;
 	replay(r, &s);
 	reply_field(r, "Idempotent-Replayed", "true");
 	*what = IDEMPOTENCY_REPLAYED;

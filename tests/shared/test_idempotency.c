@@ -565,6 +565,27 @@ test_idempotency__a_repetition_takes_the_claim_over(void **state)
 	assert_int_equal(effects(t), 1);
 }
 
+/* Its route was a slow one before an upgrade. */
+static void
+test_idempotency__a_claim_is_nothing_to_a_quick_route(void **state)
+{
+	struct t *t = *state;
+	struct reply_seen rep = post(t, "/note", "k", NULL, A);
+
+	assert_status(&rep, 201);
+	assert_int_equal(sqlite3_exec(worker(t)->db.handle,
+			     "UPDATE idempotency SET status = NULL,"
+			     " body = NULL, head = 'r1'",
+			     NULL, NULL, NULL),
+	    SQLITE_OK);
+	rep = post(t, "/note", "k", "r2", A);
+	assert_status(&rep, 201);
+	assert_replayed(&rep, false);
+	rep = post(t, "/note", "k", "r3", A);
+	assert_replayed(&rep, true);
+	assert_int_equal(effects(t), 2);
+}
+
 static void
 test_idempotency__a_claim_is_given_back_after_an_error(void **state)
 {
@@ -730,6 +751,7 @@ main(void)
 		KEY_TEST(
 		    test_idempotency__a_request_without_an_id_keeps_its_claim),
 		KEY_TEST(test_idempotency__a_repetition_takes_the_claim_over),
+		KEY_TEST(test_idempotency__a_claim_is_nothing_to_a_quick_route),
 		KEY_TEST(
 		    test_idempotency__a_claim_is_given_back_after_an_error),
 		KEY_TEST(test_idempotency__a_claim_ends_with_its_instance),
