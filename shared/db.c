@@ -300,6 +300,15 @@ db_exec(struct db *db, const struct stmt *stmt, struct db_args args)
 	return db_end(&q);
 }
 
+enum err
+db_insert(struct db *db, const struct stmt *stmt, struct db_args args, int64_t *id)
+{
+	enum err err = db_exec(db, stmt, args);
+
+	*id = sqlite3_last_insert_rowid(db->handle);
+	return err;
+}
+
 int64_t
 db_changes(const struct db *db)
 {

@@ -148,6 +148,11 @@ void db_notify(struct db *db);
 MUST_USE enum err db_exec(
     struct db *db, const struct stmt *stmt, struct db_args args);
 
+/* db_exec() of an INSERT of one row into a table with an id, and which id that is:
+ * quicker than RETURNING. */
+MUST_USE enum err db_insert(struct db *db, const struct stmt *stmt,
+    struct db_args args, int64_t *id);
+
 /* Rows that the last db_exec() changed. */
 int64_t db_changes(const struct db *db);
 

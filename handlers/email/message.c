@@ -34,8 +34,7 @@ const struct route_table message_routes = ROUTES(routes);
 
 STMT(message_insert,
     "INSERT INTO mail (key, user_id, recipient, checked, subject, text, html,"
-    " due_at, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8)"
-    " RETURNING id");
+    " due_at, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8)");
 
 STMT(message_get, "SELECT " MESSAGE_COLUMNS " FROM mail WHERE id = $1");
 
@@ -223,11 +222,11 @@ check_recipient(struct req *r, struct message *m)
 static enum err
 insert_message(struct req *r, const struct message *m, int64_t *id)
 {
-	return db_get(r->db, &message_insert,
+	return db_insert(r->db, &message_insert,
 	    DB_ARGS(DB_TEXT(random_text(r->arena, 18)), DB_INT(m->user_id),
 		DB_TEXT(m->to), DB_INT(m->checked), DB_TEXT(m->subject),
 		DB_TEXT(m->text), DB_TEXT(m->html), DB_INT(clock_ms())),
-	    DB_INTO(DB_INT_TO(id)));
+	    id);
 }
 
 static enum err

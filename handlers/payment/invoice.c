@@ -28,8 +28,7 @@ STMT(number_next, "UPDATE invoice_number SET last = last + 1 RETURNING last");
 
 STMT(invoice_insert,
     "INSERT INTO invoice (number, user_id, currency, total, reservation_id,"
-    " created_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7)"
-    " RETURNING id");
+    " created_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7)");
 
 STMT(line_insert,
     "INSERT INTO invoice_line"
@@ -246,12 +245,12 @@ insert(struct db *db, const struct order *in, struct invoice *v)
 	if ((err = db_get(db, &number_next, DB_NO_ARGS,
 		 DB_INTO(DB_INT_TO(&v->number)))))
 		return err;
-	err = db_get(db, &invoice_insert,
+	err = db_insert(db, &invoice_insert,
 	    DB_ARGS(DB_INT(v->number), DB_INT(in->user_id),
 		DB_TEXT(in->currency), DB_INT(v->total),
 		DB_INT(v->reservation_id), DB_INT(clock_ms()),
 		DB_INT(v->expires_at)),
-	    DB_INTO(DB_INT_TO(&v->id)));
+	    &v->id);
 	for (size_t i = 0; !err && i < in->lines.count; i++, line++)
 		err = db_exec(db, &line_insert,
 		    DB_ARGS(DB_INT(v->id), DB_INT((int64_t)i),

@@ -21,7 +21,7 @@ const struct route_table payment_routes = ROUTES(routes);
 STMT(attempt_insert,
     "INSERT INTO attempt"
     " (invoice_id, gateway, key, amount, origin, due_at, created_at)"
-    " VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING id");
+    " VALUES ($1, $2, $3, $4, $5, $6, $7)");
 
 struct payment {
 	const char *method, *token;
@@ -56,11 +56,11 @@ open_attempt(struct req *r, const struct invoice *v, const struct gateway *g,
 	t->gateway = g->name;
 	t->key = random_text(r->arena, 18);
 	t->answer.outcome = NOT_FOUND;
-	err = db_get(r->db, &attempt_insert,
+	err = db_insert(r->db, &attempt_insert,
 	    DB_ARGS(DB_INT(v->id), DB_TEXT(t->gateway), DB_TEXT(t->key),
 		DB_INT(t->amount), DB_TEXT(transfer_origin(r)),
 		DB_INT(now + TRANSFER_ALONE), DB_INT(now)),
-	    DB_INTO(DB_INT_TO(&t->id)));
+	    &t->id);
 	if (err == ERR_CONFLICT)
 		return req_fail_as(r, err, "payment-in-progress",
 		    "an earlier payment of this invoice is not decided yet");

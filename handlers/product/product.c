@@ -27,7 +27,7 @@ const struct route_table product_routes = ROUTES(routes);
 STMT(product_insert,
     "INSERT INTO product (sku, name, description, price, currency, category,"
     " attributes, stock, created_at, updated_at)"
-    " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9) RETURNING id");
+    " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9)");
 
 STMT(product_get, "SELECT " PRODUCT_COLUMNS " FROM product p WHERE p.id = $1");
 
@@ -170,11 +170,11 @@ post_product(struct req *r)
 
 	if ((err = req_body(r, &p)))
 		return err;
-	err = db_get(r->db, &product_insert,
+	err = db_insert(r->db, &product_insert,
 	    DB_ARGS(DB_TEXT(p.sku), DB_TEXT(p.name), DB_TEXT(p.description),
 		DB_INT(p.price), DB_TEXT(p.currency), DB_TEXT(p.category),
 		DB_TEXT(attributes_text(&p)), DB_INT(p.stock), DB_INT(now)),
-	    DB_INTO(DB_INT_TO(&id)));
+	    &id);
 	if (err)
 		return sku_conflict(r, err, p.sku);
 	if ((err = index_product(r->db, id))

@@ -42,7 +42,7 @@ const struct route_table reservation_routes = ROUTES(routes);
 
 STMT(reservation_insert,
     "INSERT INTO reservation (status, expires_at, created_at)"
-    " VALUES ('held', $1, $2) RETURNING id");
+    " VALUES ('held', $1, $2)");
 
 STMT(line_insert,
     "INSERT INTO reservation_line (reservation_id, product_id, quantity)"
@@ -257,9 +257,9 @@ post_reservation(struct req *r)
 
 	if ((err = req_body(r, &in)))
 		return err;
-	err = db_get(r->db, &reservation_insert,
+	err = db_insert(r->db, &reservation_insert,
 	    DB_ARGS(DB_INT(now + in.expires_in * 1000), DB_INT(now)),
-	    DB_INTO(DB_INT_TO(&id)));
+	    &id);
 	if (err)
 		return err;
 	buf_init(&f.lines, r->arena);

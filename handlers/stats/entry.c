@@ -27,8 +27,7 @@ static const struct route routes[] = {
 const struct route_table entry_routes = ROUTES(routes);
 
 STMT(entry_insert,
-    "INSERT INTO entry (at, user_id, action, data) VALUES ($1, $2, $3, $4)"
-    " RETURNING id");
+    "INSERT INTO entry (at, user_id, action, data) VALUES ($1, $2, $3, $4)");
 
 STMT(entry_get, "SELECT " ENTRY_COLUMNS " FROM entry WHERE id = $1");
 
@@ -135,10 +134,10 @@ complete(struct req *r, const char *base, struct entry *e)
 static enum err
 insert(struct db *db, struct entry *e)
 {
-	return db_get(db, &entry_insert,
+	return db_insert(db, &entry_insert,
 	    DB_ARGS(DB_INT(e->at), DB_INT(e->user_id), DB_TEXT(e->action),
 		DB_TEXT(e->data)),
-	    DB_INTO(DB_INT_TO(&e->id)));
+	    &e->id);
 }
 
 static enum err

@@ -50,7 +50,7 @@ enum column {
 STMT(account_insert,
     "INSERT INTO account"
     " (email, email_key, name, role, password, created_at, updated_at)"
-    " VALUES ($1, $2, $3, 'customer', $4, $5, $5) RETURNING id");
+    " VALUES ($1, $2, $3, 'customer', $4, $5, $5)");
 
 STMT(account_get,
     "SELECT " COLUMNS " FROM account WHERE id = $1 AND deleted_at IS NULL");
@@ -201,10 +201,10 @@ post_user(struct req *r)
 	    || (err = db_begin(r->db)))
 		return err;
 	a.key = text_lower(r->arena, a.email);
-	err = db_get(r->db, &account_insert,
+	err = db_insert(r->db, &account_insert,
 	    DB_ARGS(DB_TEXT(a.email), DB_TEXT(a.key), DB_TEXT(a.name),
 		DB_TEXT(a.hash), DB_INT(clock_ms())),
-	    DB_INTO(DB_INT_TO(&id)));
+	    &id);
 	if (err)
 		return email_conflict(r, err);
 	if ((err = address_take(r->db, id, a.key))

@@ -48,6 +48,9 @@ function request()
 end
 
 function response(status, _, body)
+	if status == 409 and step == 1 then
+		return	-- a run before this one was cut off while it checked out
+	end
 	if status >= 400 then
 		errors = errors + 1
 		step = 1
