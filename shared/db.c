@@ -133,7 +133,7 @@ set_up(struct db *db)
 		return ERR_UNAVAILABLE;
 	/* Of the cache's 2 MB a thread that is not the loop needs little. */
 	if (db->kind == DB_SINGLE
-	    && sqlite3_exec(h, "PRAGMA cache_size = -256", NULL, NULL, NULL)
+	    && sqlite3_exec(h, "PRAGMA cache_size = -512", NULL, NULL, NULL)
 		!= SQLITE_OK)
 		return ERR_UNAVAILABLE;
 	sqlite3_wal_hook(h, note_wal_pages, NULL);
@@ -301,11 +301,13 @@ db_exec(struct db *db, const struct stmt *stmt, struct db_args args)
 }
 
 enum err
-db_insert(struct db *db, const struct stmt *stmt, struct db_args args, int64_t *id)
+db_insert(
+    struct db *db, const struct stmt *stmt, struct db_args args, int64_t *id)
 {
 	enum err err = db_exec(db, stmt, args);
 
-	*id = sqlite3_last_insert_rowid(db->handle);
+	if (err == OK)
+		*id = sqlite3_last_insert_rowid(db->handle);
 	return err;
 }
 

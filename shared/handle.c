@@ -142,11 +142,11 @@ ask(struct req *r, bool on_loop, enum idempotency *what)
 	struct peer_answer *answer;
 	enum err err;
 
-	if (r->route->ask == NULL || r->answer != NULL)
+	if (r->route->question == NULL || r->answer != NULL)
 		return OK;
 	if ((err = idempotency_start(r, what)) || *what == IDEMPOTENCY_REPLAYED)
 		return err;
-	if ((err = r->route->ask(r)))
+	if ((err = r->route->question(r)))
 		return err;
 	if (on_loop)
 		return ERR_DEFER;

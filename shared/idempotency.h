@@ -20,8 +20,8 @@ enum idempotency {
 };
 
 /* Before a write: ERR_INVALID for a key that came with another body or is
- * badly formed, ERR_CONFLICT while its first request runs. A slow route's key
- * is claimed in a transaction of its own. */
+ * badly formed. A slow route's key is claimed in a transaction of its own, and
+ * ERR_CONFLICT while its first request runs. */
 MUST_USE enum err idempotency_start(struct req *r, enum idempotency *what);
 
 /* After it, in its transaction: stores the reply. ERR_CONFLICT when another

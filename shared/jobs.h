@@ -1,7 +1,7 @@
 /*
  * The threads of a program beside its loop: workers for slow requests, and
- * jobs. Each opens a context of its own when it starts; workers start when
- * there is work for them.
+ * jobs. Each opens a context of its own when there is work for it, and closes it
+ * when there has been none for a while.
  */
 #ifndef COSTER_JOBS_H
 #define COSTER_JOBS_H

@@ -39,7 +39,7 @@ struct loop {
 	/* A turn serves at most twice, and so many of each kind. */
 	struct held held[4 * TURN_EVENTS];
 	size_t held_count;
-	int answers[2]; /* a pipe of pointers: requests that are answered */
+	int answers[2]; /* a pipe of pointers to tasks that have theirs */
 	size_t asked;	/* whose answers are yet to come */
 	/* Connections by descriptor: the pool's threads drop theirs too. */
 	pthread_mutex_t lock;
@@ -113,7 +113,7 @@ came_back(struct conn *c, bool good, void *arg)
 }
 
 static void
-answer(struct loop *l, struct conn *c, struct req *r)
+reply(struct loop *l, struct conn *c, struct req *r)
 {
 	bool good = conn_send(c, r);
 
@@ -133,7 +133,7 @@ answered(struct task *t, void *arg)
 
 	metrics.pool_busy--;
 	if (write(l->answers[1], &t, sizeof(t)) != sizeof(t))
-		abort(); /* it has room for all that the pool may have */
+		abort(); /* it waits if there is no room: the loop reads on */
 }
 
 static void
@@ -151,7 +151,7 @@ defer(struct loop *l, struct conn *c, struct req *r)
 	metrics.refused++;
 	problem_reply(r, ERR_UNAVAILABLE);
 	if (watch(l, conn_fd(c), c)) {
-		answer(l, c, r);
+		reply(l, c, r);
 	} else {
 		metrics.in_flight--;
 		drop(l, c);
@@ -166,7 +166,7 @@ run(struct loop *l, struct conn *c, struct req *r)
 	else if (l->ctx.db.open) /* even a read: it may have seen a write */
 		l->held[l->held_count++] = (struct held) { c, r };
 	else
-		answer(l, c, r);
+		reply(l, c, r);
 }
 
 static void
@@ -184,27 +184,27 @@ serve(struct loop *l, struct conn *c)
 }
 
 static void
-forget_answer(void *answer)
+free_task(void *task)
 {
-	json_object_put(((struct peer_answer *)answer)->body);
+	struct task *t = task;
+
+	json_object_put(t->answer.body);
+	free(t);
 }
 
-/* Goes on with a request, of which it takes over what the task has. */
+/* Goes on with a request; what the task has lives as long as that. */
 static void
 serve_answered(struct loop *l, struct task *t)
 {
 	struct arena *a = &l->ctx.arena;
 	struct req *r = arena_alloc(a, sizeof(*r));
-	struct peer_answer *answer = ARENA_NEW(a, struct peer_answer);
 	struct conn *c = t->conn;
 
 	req_init(r, &l->ctx);
-	conn_reread(c, r, arena_strndup(a, t->body, t->len), t->len);
+	arena_defer(a, free_task, t);
+	conn_reread(c, r, t->body, t->len);
 	r->started_us = t->started_us;
-	*answer = t->answer;
-	arena_defer(a, forget_answer, answer);
-	r->answer = answer;
-	free(t);
+	r->answer = &t->answer;
 	l->asked--;
 	if (watch(l, conn_fd(c), c)) {
 		run(l, c, r);
@@ -227,7 +227,7 @@ serve_all_answered(struct loop *l)
 /* The turn's commit failed. A read may have seen what is gone now, and is
  * answered anew; whether a write is on disk is not known. */
 static void
-answer_again(struct held *h, enum err err)
+reply_again(struct held *h, enum err err)
 {
 	if (h->r->route != NULL && strcmp(h->r->route->method, "GET") == 0) {
 		req_restart(h->r);
@@ -250,8 +250,8 @@ end_turn(struct loop *l)
 		CRASH_POINT("after-turn-commit");
 	for (size_t i = 0; i < l->held_count; i++) {
 		if (err)
-			answer_again(&l->held[i], err);
-		answer(l, l->held[i].conn, l->held[i].r);
+			reply_again(&l->held[i], err);
+		reply(l, l->held[i].conn, l->held[i].r);
 	}
 	l->held_count = 0;
 	arena_reset(&l->ctx.arena);
@@ -327,8 +327,10 @@ serve_ready(struct loop *l, int wait_ms)
 			serve_all_answered(l);
 		else
 			meet(l, what, ready[i].events);
-		if (l->ctx.arena.used > TURN_MEMORY)
+		if (l->ctx.arena.used > TURN_MEMORY) {
 			end_turn(l);
+			break; /* it may have dropped some of the others */
+		}
 	}
 	return n;
 }

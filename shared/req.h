@@ -9,7 +9,7 @@
  * returns OK and rolled back otherwise. A slow route (ROUTE_SLOW) begins its
  * own with db_begin(), late, and what is open when it returns is ended the
  * same way. A route that has to know something of another service first says
- * what (ask in route.h), and finds it in r->answer.
+ * what (question in route.h), and finds it in r->answer.
  */
 #ifndef COSTER_REQ_H
 #define COSTER_REQ_H

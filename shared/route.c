@@ -63,6 +63,9 @@ compile(struct compiled *c, const struct route *route)
 
 	c->route = route;
 	if (!(route->flags & ROUTE_WHO) || route->fn == NULL
+	    || (route->question != NULL
+		&& (route->flags & ROUTE_SLOW
+		    || strcmp(route->method, "GET") == 0))
 	    || !split(&c->path, route->pattern))
 		return false;
 	for (size_t i = 0; i < c->path.count; i++) {

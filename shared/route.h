@@ -32,7 +32,7 @@ enum route_flags {
 	    | ROUTE_SERVICE | ROUTE_INTERNAL,
 
 	/* How it runs. One that only has to ask another service something
-	 * first has an ask instead, and writes in the loop's turn. */
+	 * first has a question instead, and writes in the loop's turn. */
 	ROUTE_SLOW = 1 << 8, /* hashes, calls or streams: on a worker thread */
 	ROUTE_SECRET = 1 << 9, /* its reply holds a secret: it is not stored */
 	ROUTE_MAYBE_BODY = 1 << 10, /* all of its body may be left out */
@@ -48,9 +48,9 @@ struct route {
 	const char *method, *pattern;
 	handler_fn *fn;
 	unsigned flags;
-	/* Sets r->question, what another service is to be asked before fn is
-	 * called and finds r->answer; NULL: nothing. */
-	handler_fn *ask;
+	/* Of a write: sets r->question, what another service is to be asked
+	 * before fn is called and finds r->answer; NULL: nothing. */
+	handler_fn *question;
 	/* What may be in it, which req_body() and req_query() read; NULL: a
 	 * body is not looked at, a query has no parameter that is known. */
 	const struct field_table *body, *query;
@@ -75,7 +75,8 @@ struct route_match {
 struct router;
 
 /* Borrows the tables; lives until the process ends. ERR_INTERNAL when a route
- * has no rule or a bad pattern; the log names it. */
+ * has no rule, a bad pattern, or a question although it is slow or reads; the
+ * log names it. */
 MUST_USE enum err router_new(struct router **router,
     const struct route_table *const *tables, size_t count);
 void router_free(struct router *router);

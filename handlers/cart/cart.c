@@ -10,13 +10,13 @@
 
 #define QUANTITY_MAX 999
 
-static handler_fn ask_product, post_item, get_cart, delete_cart, get_item,
+static handler_fn put_question, post_item, get_cart, delete_cart, get_item,
     change_item, delete_item;
 static const struct field_table add_fields, change_fields;
 
 static const struct route routes[] = {
 	{ "POST", "/user/{uid}/cart", post_item,
-	    ROUTE_SELF | ROUTE_ADMIN | ROUTE_TAGGED, .ask = ask_product,
+	    ROUTE_SELF | ROUTE_ADMIN | ROUTE_TAGGED, .question = put_question,
 	    .body = &add_fields },
 	{ "GET", "/user/{uid}/cart", get_cart,
 	    ROUTE_SELF | ROUTE_ADMIN | ROUTE_SERVICE | ROUTE_TAGGED },
@@ -297,14 +297,14 @@ add_offer(struct req *r, const struct offer *o, int64_t quantity, int64_t *id,
 }
 
 static enum err
-ask_product(struct req *r)
+put_question(struct req *r)
 {
 	struct wanted wanted;
 	enum err err;
 
 	if ((err = req_body(r, &wanted)))
 		return err;
-	offer_ask(r, wanted.product_id);
+	offer_question(r, wanted.product_id);
 	return OK;
 }
 

@@ -54,7 +54,7 @@ struct offer {
 
 /* What product is to be asked, and what it answered: ERR_NOT_FOUND for what it
  * does not sell, ERR_UNAVAILABLE. */
-void offer_ask(struct req *r, int64_t product_id);
+void offer_question(struct req *r, int64_t product_id);
 MUST_USE enum err offer_take(
     const struct req *r, int64_t product_id, struct offer *o);
 

@@ -113,7 +113,7 @@ find(const struct inquiry *in, int64_t product_id, struct offer *o)
 }
 
 void
-offer_ask(struct req *r, int64_t product_id)
+offer_question(struct req *r, int64_t product_id)
 {
 	put_question(
 	    r, &(struct inquiry) { .product = { product_id }, .count = 1 });

@@ -295,10 +295,8 @@ extend_reservation(struct req *r)
 
 	if ((err = load(r->db, r->id, &v)) || (err = req_body(r, &in)))
 		return err;
-	if (is(&v, "committed"))
-		return req_fail(r, ERR_CONFLICT, "it is committed already");
-	if (is(&v, "released"))
-		return req_fail(r, ERR_GONE, "it is released already");
+	if (!is(&v, "held"))
+		return req_fail(r, ERR_GONE, "it is %s already", v.status);
 	err = db_exec(r->db, &reservation_extend,
 	    DB_ARGS(DB_INT(r->id), DB_INT(in.expires_at)));
 	return err ? err : reply_reservation(r, 200, r->id);

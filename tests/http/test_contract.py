@@ -66,9 +66,15 @@ def in_(place, method, path):
         if p["in"] == place}
 
 
+def writes_once(route):
+    """Is an Idempotency-Key worth anything here?"""
+    return "secret" not in route["flags"] and (route["method"] == "POST"
+        or route["method"] != "GET" and "service" in route["flags"])
+
+
 def implied(route):
     """The statuses that follow from a route's flags; the others are the endpoint's own."""
-    flags, post = set(route["flags"]), route["method"] == "POST"
+    flags = set(route["flags"])
     wanted = {401, 412, 422, 429, 503}
     if route["types"]:
         wanted.add(406)
@@ -81,7 +87,7 @@ def implied(route):
         wanted.add(404)
     if "body" in route:
         wanted |= {400, 413, 415}
-    if post and "slow" in flags and "secret" not in flags:
+    if writes_once(route) and "slow" in flags:
         wanted.add(409)    # the first request with this Idempotency-Key still runs
     return wanted
 
@@ -131,7 +137,7 @@ def test_what_an_operation_answers_fits_what_it_takes(method, path):
     of_tables = {304, 400, 406, 412, 413, 415}
     assert statuses & of_tables == implied(route) & of_tables
     headers = {"If-Match", "If-None-Match"}
-    if method == "POST" and "secret" not in route["flags"]:
+    if writes_once(route):
         headers.add("Idempotency-Key")
     assert set(in_("header", method, path)) == headers
     good = contract.resolve(operation["responses"][str(min(statuses))])

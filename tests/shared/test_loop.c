@@ -24,7 +24,7 @@ STMT(row_insert, "INSERT INTO row (name) VALUES ($1)");
 STMT(row_count, "SELECT count(*) FROM row");
 
 static handler_fn get_quick, post_write, post_fail, post_echo, post_block,
-    get_long, ask_peer, post_told;
+    get_long, put_question, post_told;
 
 static const struct route routes[] = {
 	{ "GET", "/quick", get_quick, ROUTE_ANYONE },
@@ -33,7 +33,7 @@ static const struct route routes[] = {
 	{ "POST", "/fail", post_fail, ROUTE_ANYONE },
 	{ "POST", "/echo", post_echo, ROUTE_ANYONE },
 	{ "POST", "/block", post_block, ROUTE_ANYONE | ROUTE_SLOW },
-	{ "POST", "/told", post_told, ROUTE_ANYONE, .ask = ask_peer },
+	{ "POST", "/told", post_told, ROUTE_ANYONE, .question = put_question },
 };
 static const struct route_table table = ROUTES(routes);
 static const struct route_table *const tables[] = { &table };
@@ -120,7 +120,7 @@ post_block(struct req *r)
 }
 
 static enum err
-ask_peer(struct req *r)
+put_question(struct req *r)
 {
 	r->question = "/product/1";
 	return OK;

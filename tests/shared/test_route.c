@@ -184,6 +184,9 @@ test_route__bad_routes_do_not_start(void **state)
 		{ "GET", "/{id}x", nothing, ROUTE_ANYONE },
 		{ "GET", "/{}", nothing, ROUTE_ANYONE },
 		{ "GET", "/1/2/3/4/5/6/7", nothing, ROUTE_ANYONE },
+		{ "GET", "/x", nothing, ROUTE_ANYONE, .question = nothing },
+		{ "POST", "/x", nothing, ROUTE_ANYONE | ROUTE_SLOW,
+		    .question = nothing },
 	};
 	struct router *r;
 

@@ -455,7 +455,7 @@ test_reservation__a_committed_one_stays(void **state)
 	rep = change(t, "DELETE", "", NULL);
 	assert_problem(&rep, 409, NULL);
 	rep = change(t, "PATCH", "", "{\"expires_at\":\"2027-01-16\"}");
-	assert_problem(&rep, 409, NULL);
+	assert_problem(&rep, 410, NULL);
 	assert_int_equal(stock_of(t, 1), 7);
 }
 
