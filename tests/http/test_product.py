@@ -267,7 +267,7 @@ def test_a_committed_reservation_is_sold(http, service):
     for _ in range(2):
         assert service.post(path + "/commit", {}, expect=200).json["status"] == "committed"
     service.delete(path, expect=409)
-    service.patch(path, {"expires_at": "2030-01-01T00:00:00Z"}, expect=409)
+    service.patch(path, {"expires_at": "2030-01-01T00:00:00Z"}, expect=410)
     product = http.get(f"/product/{product['id']}").json
     assert (product["stock"], product["available"]) == (2, 2)
 
