@@ -401,12 +401,12 @@ test_loop__whom_it_asks_for_may_go_away(void **state)
 	int blocks[2], fd = begin_told(blocks);
 
 	(void)state;
-	peer(run.t, "GET /product/1", 200, "{}");
+	for (int i = 0; i < 2; i++)
+		peer(run.t, "GET /product/1", 200, "{}");
 	close(fd);
 	gate_set(true);
 	assert_int_equal(finish(blocks[0]), 204);
 	assert_int_equal(finish(blocks[1]), 204);
-	peer(run.t, "GET /product/1", 200, "{}");
 	assert_int_equal(ask("POST", "/told").status, 200);
 }
 
