@@ -23,6 +23,7 @@
 #define TURN_EVENTS 128
 #define TURN_MEMORY ((size_t)16 * 1024 * 1024) /* then a turn ends early */
 #define QUIET_MS 100
+#define STOP_US 1000000 /* that nginx has to use up what it keeps open */
 
 /* A reply that waits for the turn's commit. */
 struct held {
@@ -35,6 +36,7 @@ struct loop {
 	struct pool *pool;
 	int epoll, listen, signals;
 	_Atomic bool stopping;
+	int64_t stop_due_us;
 	int64_t beat_us, beat_due_us; /* for systemd's watchdog; 0 without */
 	/* A turn serves at most twice, and so many of each kind. */
 	struct held held[4 * TURN_EVENTS];
@@ -289,6 +291,7 @@ stop(struct loop *l)
 	if (l->stopping)
 		return;
 	l->stopping = true;
+	l->stop_due_us = clock_mono_us() + STOP_US;
 	LOG(LOG_INFO, "stopping");
 	sd_notify(0, "STOPPING=1\nSTATUS=finishing what is in hand");
 	turn_away(l);
@@ -381,6 +384,18 @@ timeout_ms(const struct loop *l)
 	return l->beat_us > 0 ? (int)(l->beat_us / 1000) : -1;
 }
 
+/* False at the end: it has been quiet, or a trickle of requests comes by kept
+ * connections, of which nginx has hundreds. What it sends by one that closes, it
+ * sends to the other instance then. */
+static bool
+goes_on(struct loop *l)
+{
+	bool served = turn(l, timeout_ms(l));
+
+	return !l->stopping || l->asked > 0 || pool_busy(l->pool) > 0
+	    || (served && clock_mono_us() < l->stop_due_us);
+}
+
 static enum err
 set_up(struct loop *l, const struct app *app, int listen_fd)
 {
@@ -444,8 +459,7 @@ loop_run(const struct app *app, int listen_fd)
 	log_flush();
 	start_beat(l);
 	sd_notify(0, "READY=1\nSTATUS=serving");
-	while (turn(l, timeout_ms(l)) || !l->stopping || l->asked > 0
-	    || pool_busy(l->pool) > 0)
+	while (goes_on(l))
 		beat(l);
 	tear_down(l);
 	free(l);
