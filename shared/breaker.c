@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <string.h>
 
+#include "shared/clock.h"
 #include "shared/log.h"
 
 #define PROBE_LOOK 100 /* until somebody who waits for a probe looks again */
@@ -28,16 +29,12 @@ struct breaker *
 breaker_new(size_t most)
 {
 	struct breaker *b = calloc(1, sizeof(*b));
-	pthread_condattr_t attr;
 
 	if (b == NULL)
 		abort();
 	b->most = most > 0 ? most : 1;
 	pthread_mutex_init(&b->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&b->left, &attr);
-	pthread_condattr_destroy(&attr);
+	clock_cond_init(&b->left);
 	return b;
 }
 

@@ -42,6 +42,17 @@ put_digits(char *out, int value, int width)
 }
 
 void
+clock_cond_init(pthread_cond_t *cond)
+{
+	pthread_condattr_t attr;
+
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(cond, &attr);
+	pthread_condattr_destroy(&attr);
+}
+
+void
 clock_text(int64_t ms, char out[CLOCK_TEXT_SIZE])
 {
 	int milli;

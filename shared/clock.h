@@ -5,6 +5,7 @@
 #ifndef COSTER_CLOCK_H
 #define COSTER_CLOCK_H
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -19,6 +20,9 @@ int64_t clock_ms(void);
 
 /* Microseconds from some fixed moment; only differences mean anything. */
 int64_t clock_mono_us(void);
+
+/* A condition whose timed waits go by that clock, CLOCK_MONOTONIC. */
+void clock_cond_init(pthread_cond_t *cond);
 
 /* Years 0 to 9999; others are clamped. */
 void clock_text(int64_t ms, char out[CLOCK_TEXT_SIZE]);

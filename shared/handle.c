@@ -137,23 +137,16 @@ run_once(struct req *r, bool *overtaken)
 
 /* Before anything is locked. A repeated request needs no answer any more. */
 static enum err
-ask(struct req *r, bool on_loop, enum idempotency *what)
+ask(struct req *r, enum idempotency *what)
 {
-	struct peer_answer *answer;
 	enum err err;
 
 	if (r->route->question == NULL || r->answer != NULL)
 		return OK;
 	if ((err = idempotency_start(r, what)) || *what == IDEMPOTENCY_REPLAYED)
 		return err;
-	if ((err = r->route->question(r)))
-		return err;
-	if (on_loop)
-		return ERR_DEFER;
-	answer = ARENA_NEW(r->arena, struct peer_answer);
-	req_ask(r, 0, answer);
-	r->answer = answer;
-	return OK;
+	err = r->route->question(r);
+	return err ? err : ERR_DEFER;
 }
 
 static enum err
@@ -195,9 +188,9 @@ handle(struct req *r)
 		goto out;
 	if (on_loop && (r->route->flags & ROUTE_SLOW))
 		return ERR_DEFER;
-	if ((err = ask(r, on_loop, &what)) == OK && what == IDEMPOTENCY_NEW)
+	if ((err = ask(r, &what)) == OK && what == IDEMPOTENCY_NEW)
 		err = is_read(r) ? run_read(r) : run_write(r);
-	if (on_loop && err == ERR_DEFER)
+	if (err == ERR_DEFER)
 		return ERR_DEFER;
 out:
 	if (err && r->reply.started)

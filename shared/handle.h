@@ -8,9 +8,9 @@
 
 #include "shared/req.h"
 
-/* Fills r->reply. On a loop, ERR_DEFER when a worker thread must first answer
- * r->question; or, when that is NULL, must run the request instead, from its
- * parameters on. OK in every other case. */
+/* Fills r->reply. ERR_DEFER when a thread that may wait must answer r->question
+ * first; or, on a loop and when that is NULL, must run the request instead, from
+ * its parameters on. OK in every other case. */
 MUST_USE enum err handle(struct req *r);
 
 /* One line of the log about a request that is answered. */

@@ -203,15 +203,11 @@ jobs_start(struct jobs **out, const struct app *app)
 	size_t most = app->service->job_count + ARRAY_LEN(common_jobs);
 	struct jobs *jobs
 	    = calloc(1, sizeof(*jobs) + most * sizeof(jobs->runners[0]));
-	pthread_condattr_t attr;
 	enum err err;
 
 	if (jobs == NULL)
 		abort();
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&wait.changed, &attr);
-	pthread_condattr_destroy(&attr);
+	clock_cond_init(&wait.changed);
 	wait.stopping = false;
 	*out = jobs;
 	/* What starting took; and under AddressSanitizer the first call in a

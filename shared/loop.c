@@ -102,6 +102,18 @@ accept_all(struct loop *l)
 	}
 }
 
+/* Of a request in hand, which came back from the pool or was not taken by it.
+ * False when it cannot be, and is dropped. */
+static bool
+watch_again(struct loop *l, struct conn *c)
+{
+	if (watch(l, conn_fd(c), c))
+		return true;
+	metrics.in_flight--;
+	drop(l, c);
+	return false;
+}
+
 /* On a worker: the connection comes back to the loop. */
 static void
 came_back(struct conn *c, bool good, void *arg)
@@ -152,12 +164,8 @@ defer(struct loop *l, struct conn *c, struct req *r)
 	metrics.pool_busy--;
 	metrics.refused++;
 	problem_reply(r, ERR_UNAVAILABLE);
-	if (watch(l, conn_fd(c), c)) {
+	if (watch_again(l, c))
 		reply(l, c, r);
-	} else {
-		metrics.in_flight--;
-		drop(l, c);
-	}
 }
 
 static void
@@ -190,7 +198,7 @@ free_task(void *task)
 {
 	struct task *t = task;
 
-	json_object_put(t->answer.body);
+	json_object_put(t->answer.reply.body);
 	free(t);
 }
 
@@ -208,12 +216,8 @@ serve_answered(struct loop *l, struct task *t)
 	r->started_us = t->started_us;
 	r->answer = &t->answer;
 	l->asked--;
-	if (watch(l, conn_fd(c), c)) {
+	if (watch_again(l, c))
 		run(l, c, r);
-	} else {
-		metrics.in_flight--;
-		drop(l, c);
-	}
 }
 
 static void

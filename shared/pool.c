@@ -2,6 +2,7 @@
 
 #include <malloc.h>
 
+#include "shared/clock.h"
 #include "shared/handle.h"
 #include "shared/jobs.h"
 #include "shared/log.h"
@@ -25,7 +26,6 @@ pool_new(const struct app *app, const struct pool_events *events)
 {
 	size_t most = (size_t)app->settings.workers;
 	struct pool *p = calloc(1, sizeof(*p) + most * sizeof(p->threads[0]));
-	pthread_condattr_t attr;
 
 	if (p == NULL)
 		abort();
@@ -34,10 +34,7 @@ pool_new(const struct app *app, const struct pool_events *events)
 	p->most = most;
 	p->end = &p->first;
 	pthread_mutex_init(&p->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&p->more, &attr);
-	pthread_condattr_destroy(&attr);
+	clock_cond_init(&p->more);
 	return p;
 }
 
@@ -50,6 +47,7 @@ reply(struct pool *p, struct task *t, struct req *r)
 	good = conn_send(t->conn, r);
 	handle_log(r);
 	conn_done(t->conn);
+	arena_reset(r->arena);
 	p->events.replied(t->conn, good, p->events.arg);
 	free(t);
 }
@@ -60,7 +58,7 @@ answer(struct pool *p, struct task *t, struct req *r)
 	r->question = t->question;
 	r->ctx->deadline_us = t->deadline_us;
 	req_ask(r, 0, &t->answer);
-	json_object_get(t->answer.body);
+	json_object_get(t->answer.reply.body);
 	arena_reset(r->arena); /* its reference goes before the loop has one */
 	p->events.answered(t, p->events.arg);
 }
@@ -77,7 +75,6 @@ run_task(struct pool *p, struct ctx *ctx, struct task *t)
 		answer(p, t, &r);
 	else
 		reply(p, t, &r);
-	arena_reset(&ctx->arena);
 }
 
 /* NULL when there is none within so many seconds, or any more. */

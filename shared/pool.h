@@ -22,7 +22,7 @@ struct task {
 	struct conn *conn;
 	int64_t started_us, deadline_us;
 	const char *question; /* NULL: the worker replies */
-	struct peer_answer answer; /* its body counts as one reference */
+	struct peer_answer answer; /* its reply's body is a reference */
 	size_t len;
 	char body[];
 };

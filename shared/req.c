@@ -1,6 +1,5 @@
 #include "shared/req.h"
 
-#include "shared/client.h"
 #include "shared/clock.h"
 #include "shared/json.h"
 
@@ -245,17 +244,13 @@ req_negotiate(struct req *r)
 void
 req_ask(struct req *r, int64_t timeout_ms, struct peer_answer *answer)
 {
-	struct client_reply reply = { 0 };
-
 	*answer = (struct peer_answer) { .asked_at = clock_ms() };
 	answer->err = client_call(r->ctx->client, r->arena,
 	    &(struct client_call) { .method = "GET",
 		.path = r->question,
 		.trace = r->param[PARAM_TRACE],
 		.timeout_ms = timeout_ms },
-	    &reply);
-	answer->status = reply.status;
-	answer->body = reply.body;
+	    &answer->reply);
 }
 
 enum err

@@ -15,6 +15,7 @@
 #define COSTER_REQ_H
 
 #include "shared/app.h"
+#include "shared/client.h"
 #include "shared/field.h"
 #include "shared/reply.h"
 
@@ -59,9 +60,8 @@ struct caller {
 /* What another service says to a question. */
 struct peer_answer {
 	enum err err; /* ERR_UNAVAILABLE: nothing */
-	int status;
-	struct json_object *body; /* NULL when there is none; arena */
-	int64_t asked_at;	  /* milliseconds since 1970 */
+	struct client_reply reply;
+	int64_t asked_at; /* milliseconds since 1970 */
 };
 
 struct req {

@@ -208,12 +208,14 @@ bearer_of(struct t *t, struct as who)
 	    token_issue(&t->arena, &t->signer, "https://shop.example", &claims));
 }
 
+/* The call as a request that a loop or a worker begins. */
 static void
-fill(struct t *t, struct req *r, const struct call *c)
+fill(struct t *t, struct req *r, struct ctx *ctx, const struct call *c)
 {
 	const char *query = strchr(c->path, '?');
 	struct arena *a = &t->arena;
 
+	req_init(r, ctx);
 	r->param[PARAM_KEY] = KEY;
 	r->param[PARAM_PEER] = c->who.role == ROLE_SERVICE ? "service" : "public";
 	r->param[PARAM_NETWORK] = c->who.internal ? "internal" : "external";
@@ -286,18 +288,15 @@ call_with(struct t *t, const struct call *c)
 	struct req r;
 
 	buf_init(&g.bytes, &t->arena);
-	req_init(&r, &t->loop);
-	fill(t, &r, c);
+	fill(t, &r, &t->loop, c);
 	if (handle(&r) == ERR_DEFER) {
 		question = r.question;
 		assert_int_equal(db_turn_end(&t->loop.db), OK);
-		req_init(&r, &t->worker);
-		fill(t, &r, c);
+		fill(t, &r, &t->worker, c);
 		r.question = question;
 		if (question != NULL) {
 			req_ask(&r, 0, &answer);
-			req_init(&r, &t->loop);
-			fill(t, &r, c);
+			fill(t, &r, &t->loop, c);
 			r.answer = &answer;
 		}
 		r.reply.sink = &g.sink;

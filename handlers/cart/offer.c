@@ -83,12 +83,12 @@ take_answer(
 	if (answer->err)
 		return answer->err;
 	in->asked_at = answer->asked_at;
-	if (answer->status == 200
-	    && json_object_object_get_ex(answer->body, "items", &in->found)
+	if (answer->reply.status == 200
+	    && json_object_object_get_ex(answer->reply.body, "items", &in->found)
 	    && json_object_is_type(in->found, json_type_array))
 		return OK;
 	LOG(LOG_WARN, "product gives no list",
-	    LOG_INT("status", answer->status),
+	    LOG_INT("status", answer->reply.status),
 	    LOG_TEXT("request", r->param[PARAM_TRACE]));
 	return ERR_UNAVAILABLE;
 }

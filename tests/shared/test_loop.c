@@ -134,7 +134,8 @@ post_told(struct req *r)
 
 	if (err || r->answer->err)
 		return err ? err : r->answer->err;
-	json_tree(reply_json(r, r->answer->status), NULL, r->answer->body);
+	json_tree(reply_json(r, r->answer->reply.status), NULL,
+	    r->answer->reply.body);
 	return OK;
 }
 
@@ -203,12 +204,18 @@ setup(void **state)
 }
 
 static void
-stop(void)
+wait_until_stopped(void)
 {
-	kill(getpid(), SIGTERM);
 	pthread_join(run.thread, NULL);
 	close(run.fd);
 	run.fd = -1;
+}
+
+static void
+stop(void)
+{
+	kill(getpid(), SIGTERM);
+	wait_until_stopped();
 }
 
 static int
@@ -422,9 +429,7 @@ test_loop__asks_on_while_it_stops(void **state)
 	assert_int_equal(finish(fd), 200);
 	assert_int_equal(finish(blocks[0]), 204);
 	assert_int_equal(finish(blocks[1]), 204);
-	pthread_join(run.thread, NULL);
-	close(run.fd);
-	run.fd = -1;
+	wait_until_stopped();
 	assert_int_equal(rows(), 1);
 }
 
@@ -775,10 +780,32 @@ test_loop__stops_when_all_is_answered(void **state)
 	assert_int_equal(fcgi_connect(run.path), -1);
 	gate_set(true);
 	assert_int_equal(finish(slow), 204);
-	pthread_join(run.thread, NULL);
-	close(run.fd);
-	run.fd = -1;
+	wait_until_stopped();
 	assert_int_equal(rows(), (int)ARRAY_LEN(queued));
+}
+
+/* nginx keeps many connections, and a request now and then uses up one. */
+static void
+test_loop__a_trickle_does_not_keep_it_from_stopping(void **state)
+{
+	int kept[100];
+	size_t served = 0;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(kept); i++) {
+		kept[i] = open_connection();
+		assert_int_equal(ask_on(kept[i], "GET", "/quick").status, 200);
+	}
+	kill(getpid(), SIGTERM);
+	while (served < ARRAY_LEN(kept)
+	    && ask_on(kept[served], "GET", "/quick").status == 200) {
+		served++;
+		usleep(40000);
+	}
+	assert_true(served > 0 && served < ARRAY_LEN(kept));
+	for (size_t i = 0; i < ARRAY_LEN(kept); i++)
+		close(kept[i]);
+	wait_until_stopped();
 }
 
 #define LOOP_TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -890,6 +917,8 @@ main(void)
 		LOOP_TEST(test_loop__a_commit_that_fails_acknowledges_nothing),
 		LOOP_TEST(test_loop__a_disk_that_fills_under_load_loses_nothing),
 		LOOP_TEST(test_loop__stops_when_all_is_answered),
+		LOOP_TEST(
+		    test_loop__a_trickle_does_not_keep_it_from_stopping),
 		cmocka_unit_test_setup_teardown(
 		    test_loop__systemd_hears_of_it_while_it_turns,
 		    setup_supervised, teardown_supervised),
