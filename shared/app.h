@@ -47,7 +47,7 @@ struct ctx {
 struct job {
 	const char *name;
 	int64_t (*run)(struct ctx *ctx);
-	enum { JOB_TIMED, JOB_NOTIFIED } kind;
+	enum { JOB_TIMED, JOB_NOTIFIED, JOB_KIND__COUNT } kind;
 };
 
 /* coster-<service> NAME ARGUMENTS…: answers the exit status. A name may be

@@ -363,17 +363,6 @@ db_get(struct db *db, const struct stmt *stmt, struct db_args args,
 	return found ? OK : ERR_NOT_FOUND;
 }
 
-void
-db_relax(struct db *db)
-{
-	assert(!db_in_transaction(db));
-	if (!db->relaxed
-	    && sqlite3_exec(db->handle, "PRAGMA synchronous = NORMAL", NULL, NULL,
-		   NULL)
-		== SQLITE_OK)
-		db->relaxed = true;
-}
-
 bool
 db_in_transaction(const struct db *db)
 {
@@ -396,8 +385,24 @@ end_reading(struct db *db)
 	db->reading = false;
 }
 
-enum err
-db_begin(struct db *db)
+/* SQLite takes another mode between transactions only. */
+static enum err
+set_relaxed(struct db *db, bool relaxed)
+{
+	if (db->relaxed == relaxed)
+		return OK;
+	if (sqlite3_exec(db->handle,
+		relaxed ? "PRAGMA synchronous = NORMAL"
+			: "PRAGMA synchronous = FULL",
+		NULL, NULL, NULL)
+	    != SQLITE_OK)
+		return failure(db, "PRAGMA synchronous");
+	db->relaxed = relaxed;
+	return OK;
+}
+
+static enum err
+begin(struct db *db, bool relaxed)
 {
 	enum err err;
 
@@ -408,7 +413,9 @@ db_begin(struct db *db)
 		db->broken = true;
 	if (db->broken)
 		return ERR_UNAVAILABLE;
-	if (!db->open && (err = db_exec(db, &stmt_begin, DB_NO_ARGS)))
+	if (!db->open
+	    && ((err = set_relaxed(db, relaxed))
+		|| (err = db_exec(db, &stmt_begin, DB_NO_ARGS))))
 		return err;
 	db->open = true;
 	if (db->kind == DB_SINGLE)
@@ -417,6 +424,19 @@ db_begin(struct db *db)
 		return err;
 	db->nested = true;
 	return OK;
+}
+
+enum err
+db_begin(struct db *db)
+{
+	return begin(db, false);
+}
+
+enum err
+db_begin_relaxed(struct db *db)
+{
+	assert(db->kind == DB_SINGLE);
+	return begin(db, true);
 }
 
 /* Ends the transaction for good. */

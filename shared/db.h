@@ -107,7 +107,7 @@ struct db {
 	bool broken;   /* the turn's transaction is lost */
 	bool notify;   /* committed() is due */
 	bool waited;   /* for another writer, in this turn */
-	bool relaxed;  /* commits do not wait for the disk */
+	bool relaxed;  /* the handle's commits do not wait for the disk */
 	void (*committed)(void); /* also called when a checkpoint is due */
 };
 
@@ -125,10 +125,11 @@ MUST_USE enum err db_begin(struct db *db);
 MUST_USE enum err db_commit(struct db *db);
 void db_rollback(struct db *db);
 
-/* From now on a commit of this connection does not wait for the disk: a power
- * cut, though not the end of the process, may undo the newest. For what is then
- * seen to be undone and does no harm when it is done again. */
-void db_relax(struct db *db);
+/* Of a DB_SINGLE connection: the commit does not wait for the disk. A power cut,
+ * though not the end of the process, may undo it, until a later one of any
+ * connection has waited. For what is then seen to be undone and does no harm when
+ * it is done again. */
+MUST_USE enum err db_begin_relaxed(struct db *db);
 
 /* Begins a turn of several requests: those that only read share a snapshot,
  * which spares each of them four system calls. */

@@ -138,7 +138,8 @@ start_request(struct req *r, enum idempotency *what)
 }
 
 /* A claim's head names the request that holds it: nginx's repetition of that
- * request, after its instance died, takes the claim over. */
+ * request, after its instance died, takes the claim over. After a power cut it
+ * holds nobody off: no request outlives one. */
 static enum err
 claim(struct req *r, const char *scope, const char *key)
 {
@@ -146,7 +147,7 @@ claim(struct req *r, const char *scope, const char *key)
 	bool ours;
 	enum err err;
 
-	if ((err = db_begin(r->db)))
+	if ((err = db_begin_relaxed(r->db)))
 		return err;
 	err = db_exec(r->db, &idempotency_claim,
 	    DB_ARGS(DB_TEXT(scope), DB_TEXT(key), DB_TEXT(fingerprint_of(r)),
@@ -248,7 +249,7 @@ idempotency_forget(struct req *r)
 	enum err err;
 
 	if (*key_of(r) == '\0' || !(r->route->flags & ROUTE_SLOW)
-	    || db_begin(r->db))
+	    || db_begin_relaxed(r->db))
 		return;
 	err = db_exec(r->db, &idempotency_drop,
 	    DB_ARGS(DB_TEXT(scope_of(r)), DB_TEXT(key_of(r)),

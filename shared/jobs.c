@@ -13,10 +13,10 @@
 #define IDLE_FOR_LONG CLOCK_HOUR
 #define AWAKE_US (2 * 1000000)
 
-/* The jobs that wait, and what they wait for. */
+/* What the jobs wait for, each kind for its own. */
 static struct {
 	pthread_mutex_t lock;
-	pthread_cond_t changed;
+	pthread_cond_t changed[JOB_KIND__COUNT];
 	uint64_t notified; /* times */
 	bool stopping;
 } wait = { .lock = PTHREAD_MUTEX_INITIALIZER };
@@ -132,7 +132,8 @@ wait_until(const struct job *job, int64_t until_us, uint64_t *seen)
 	pthread_mutex_lock(&wait.lock);
 	while (!wait.stopping && rc == 0
 	    && (job->kind == JOB_TIMED || *seen == wait.notified))
-		rc = pthread_cond_timedwait(&wait.changed, &wait.lock, &at);
+		rc = pthread_cond_timedwait(
+		    &wait.changed[job->kind], &wait.lock, &at);
 	*seen = wait.notified;
 	why = wait.stopping ? STOP : rc != 0 ? TIME : NOTIFIED;
 	pthread_mutex_unlock(&wait.lock);
@@ -207,7 +208,8 @@ jobs_start(struct jobs **out, const struct app *app)
 
 	if (jobs == NULL)
 		abort();
-	clock_cond_init(&wait.changed);
+	for (size_t i = 0; i < JOB_KIND__COUNT; i++)
+		clock_cond_init(&wait.changed[i]);
 	wait.stopping = false;
 	*out = jobs;
 	/* What starting took; and under AddressSanitizer the first call in a
@@ -224,7 +226,7 @@ jobs_notify(void)
 {
 	pthread_mutex_lock(&wait.lock);
 	wait.notified++;
-	pthread_cond_broadcast(&wait.changed);
+	pthread_cond_broadcast(&wait.changed[JOB_NOTIFIED]);
 	pthread_mutex_unlock(&wait.lock);
 }
 
@@ -233,10 +235,12 @@ jobs_stop(struct jobs *jobs)
 {
 	pthread_mutex_lock(&wait.lock);
 	wait.stopping = true;
-	pthread_cond_broadcast(&wait.changed);
+	for (size_t i = 0; i < JOB_KIND__COUNT; i++)
+		pthread_cond_broadcast(&wait.changed[i]);
 	pthread_mutex_unlock(&wait.lock);
 	for (size_t i = 0; i < jobs->count; i++)
 		pthread_join(jobs->runners[i].thread, NULL);
-	pthread_cond_destroy(&wait.changed);
+	for (size_t i = 0; i < JOB_KIND__COUNT; i++)
+		pthread_cond_destroy(&wait.changed[i]);
 	free(jobs);
 }

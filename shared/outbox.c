@@ -104,7 +104,7 @@ lease(struct db *db, const char *receiver, struct message *m)
 	int64_t now = clock_ms();
 	enum err err;
 
-	if ((err = db_begin(db)))
+	if ((err = db_begin_relaxed(db)))
 		return err;
 	err = db_get(db, &outbox_lease,
 	    DB_ARGS(DB_INT(now + LEASE), DB_TEXT(receiver), DB_INT(now)),
@@ -189,7 +189,7 @@ settle(struct db *db, const struct message *m, enum err sent, int status)
 {
 	enum err err;
 
-	if ((err = db_begin(db)))
+	if ((err = db_begin_relaxed(db)))
 		return err;
 	if ((err = record(db, m, sent, status))
 	    || (err = outbox_advance(db, m->subject))) {
@@ -249,7 +249,6 @@ outbox_run(struct ctx *ctx)
 	int64_t least = POLL, due_at, wait;
 	const char *receiver = "";
 
-	db_relax(&ctx->db);
 	while (db_get(&ctx->db, &outbox_receiver, DB_ARGS(DB_TEXT(receiver)),
 		   DB_INTO(DB_TEXT_TO(&receiver), DB_INT_TO(&due_at)))
 	    == OK) {

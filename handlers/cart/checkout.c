@@ -5,15 +5,15 @@
  *        |           |
  *        +-----------+------> undone     the cart is as before
  *
- * The cart is frozen from the first step to the end. Where a checkout stands
- * is recorded before each call, and each call has an Idempotency-Key of the
- * checkout's own, so whoever takes it up after a failure calls again and finds
- * the reservation or the invoice that is made already. That is the client's
- * next try, or a job in either instance; a lease lets one at it at a time, and
- * a taker whose lease was lost records nothing (attempts has gone on).
+ * The cart is frozen on disk before the first call, and until the end. Each call
+ * has an Idempotency-Key of the checkout's own, so whoever takes it up after a
+ * failure calls again and finds the reservation and the invoice that are made
+ * already. That is the client's next try, or a job in either instance; a lease
+ * lets one at it at a time, and a taker whose lease was lost records nothing
+ * (attempts has gone on). What a power cut undoes of the rest is done again.
  *
- * One that is not through after ten minutes is undone, well before product lets
- * the reservation expire.
+ * One that is not through after ten minutes, and has no invoice, is undone, well
+ * before product lets the reservation expire.
  */
 #include "handlers/cart/cart.h"
 #include "handlers/cart/checkout.h"
@@ -24,7 +24,7 @@
 #include "shared/outbox.h"
 #include "shared/req.h"
 
-#define LEASE (20 * CLOCK_SECOND) /* longer than a step takes */
+#define LEASE (20 * CLOCK_SECOND) /* longer than the calls take */
 #define RESUME_EVERY (5 * CLOCK_SECOND)
 #define KEEP CLOCK_DAY
 
@@ -87,11 +87,7 @@ STMT(checkout_last,
 
 STMT(checkout_record,
     "UPDATE checkout SET state = $3, reservation_id = $4, invoice_id = $5,"
-    " invoice = $6, problem = $7, leased_until = $8, updated_at = $9"
-    " WHERE id = $1 AND attempts = $2 AND " RUNNING);
-
-STMT(checkout_park,
-    "UPDATE checkout SET leased_until = NULL, holder = NULL, updated_at = $3"
+    " invoice = $6, problem = $7, leased_until = NULL, updated_at = $8"
     " WHERE id = $1 AND attempts = $2 AND " RUNNING);
 
 STMT(checkout_answered, "UPDATE checkout SET answered_at = $2 WHERE id = $1");
@@ -116,25 +112,24 @@ STMT(cart_empty, "DELETE FROM cart_item WHERE user_id = $1");
 STMT(cart_unseen,
     "UPDATE cart_item SET seen_at = seen_at - $2 WHERE user_id = $1");
 
-#define CHECKOUT_INTO(c)                                                       \
-	DB_INTO(DB_TEXT_TO(&(c)->id), DB_INT_TO(&(c)->user_id),                \
-	    DB_TEXT_TO(&(c)->state_name), DB_TEXT_TO(&(c)->lines_text),        \
-	    DB_INT_TO(&(c)->reservation_id), DB_INT_TO(&(c)->invoice_id),      \
-	    DB_TEXT_TO(&(c)->invoice), DB_INT_TO(&(c)->attempts),              \
-	    DB_INT_TO(&(c)->created_at))
-
 /* One checkout that a statement answers. */
 static enum err
 load(struct db *db, const struct stmt *stmt, struct db_args args,
     struct checkout *c)
 {
-	const char *why;
+	const char *state, *why;
 	enum err err;
 
 	*c = (struct checkout) { 0 };
-	if ((err = db_get(db, stmt, args, CHECKOUT_INTO(c))))
+	err = db_get(db, stmt, args,
+	    DB_INTO(DB_TEXT_TO(&c->id), DB_INT_TO(&c->user_id),
+		DB_TEXT_TO(&state), DB_TEXT_TO(&c->lines_text),
+		DB_INT_TO(&c->reservation_id), DB_INT_TO(&c->invoice_id),
+		DB_TEXT_TO(&c->invoice), DB_INT_TO(&c->attempts),
+		DB_INT_TO(&c->created_at)));
+	if (err)
 		return err;
-	while (strcmp(states[c->state].name, c->state_name) != 0)
+	while (strcmp(states[c->state].name, state) != 0)
 		c->state++;
 	err = json_parse(
 	    db->arena, c->lines_text, strlen(c->lines_text), &c->lines, &why);
@@ -190,73 +185,52 @@ give_back(struct db *db, const struct checkout *c)
 		    (long long)c->reservation_id) });
 }
 
-/* Records that the checkout is at a state now, and what is known of it. */
+/* Records where the checkout stands, which anybody may take up at once then; the
+ * transaction stays open. */
 static enum err
-enter(struct ctx *ctx, struct checkout *c, enum state state)
+record(struct ctx *ctx, const struct checkout *c)
 {
-	int64_t now = clock_ms();
-	bool ends = states[state].step == NULL;
+	enter_fn *enter = states[c->state].enter;
+	struct db *db = &ctx->db;
 	enum err err;
 
-	err = db_exec(&ctx->db, &checkout_record,
+	if ((err = db_begin_relaxed(db)))
+		return err; /* the lease runs out */
+	err = db_exec(db, &checkout_record,
 	    DB_ARGS(DB_TEXT(c->id), DB_INT(c->attempts),
-		DB_TEXT(states[state].name), DB_INT(c->reservation_id),
+		DB_TEXT(states[c->state].name), DB_INT(c->reservation_id),
 		DB_INT(c->invoice_id), DB_TEXT(c->invoice), DB_TEXT(c->problem),
-		DB_INT(ends ? INT_NONE : now + LEASE), DB_INT(now)));
+		DB_INT(clock_ms())));
+	if (!err && db_changes(db) == 0)
+		err = ERR_UNAVAILABLE; /* another has taken it up */
+	if (!err && enter != NULL)
+		err = enter(db, c);
 	if (err)
-		return err;
-	if (db_changes(&ctx->db) == 0)
-		return ERR_UNAVAILABLE; /* another has taken it up */
-	c->state = state;
-	c->state_name = states[state].name;
-	return states[state].enter != NULL ? states[state].enter(&ctx->db, c)
-					   : OK;
+		db_rollback(db);
+	return err;
 }
 
-/* Anybody may take it up at once. */
-static void
-park(struct ctx *ctx, const struct checkout *c)
-{
-	enum err err;
-
-	if (db_begin(&ctx->db))
-		return; /* the lease runs out */
-	err = db_exec(&ctx->db, &checkout_park,
-	    DB_ARGS(DB_TEXT(c->id), DB_INT(c->attempts), DB_INT(clock_ms())));
-	if (err)
-		db_rollback(&ctx->db);
-	else
-		(void)!db_commit(&ctx->db);
-}
-
-/* Takes one step after the other. OK at the end, with the transaction of the
- * last one open: the reply can go with it. */
+/* Takes one step after the other. OK at the end, with the transaction that
+ * records it open: the reply can go with it. */
 static enum err
 run(struct ctx *ctx, struct checkout *c)
 {
-	enum err err = OK;
+	enum err err;
 
+	if (states[c->state].step == NULL)
+		return OK; /* it came to its end before */
 	while (states[c->state].step != NULL) {
-		enum state next = states[c->state].next;
-
 		err = states[c->state].step(ctx, c);
-		if (err == ERR_CONFLICT) {
-			next = states[c->state].refused;
-		} else if (err) {
-			park(ctx, c);
+		if (err && err != ERR_CONFLICT) {
+			if (record(ctx, c) == OK)
+				(void)!db_commit(&ctx->db);
 			return err;
 		}
-		if ((err = db_begin(&ctx->db)))
-			return err;
-		if ((err = enter(ctx, c, next))) {
-			db_rollback(&ctx->db);
-			return err;
-		}
-		if (states[next].step != NULL && (err = db_commit(&ctx->db)))
-			return err;
+		c->state = err ? states[c->state].refused
+			       : states[c->state].next;
 		CRASH_POINT("after-step");
 	}
-	return OK;
+	return record(ctx, c);
 }
 
 /* The items as they are now; NULL when there is none. */

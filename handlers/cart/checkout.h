@@ -16,7 +16,7 @@
 enum state { RESERVE, INVOICE, DONE, UNDONE, STATE__COUNT };
 
 struct checkout {
-	const char *id, *state_name, *invoice;
+	const char *id, *invoice;
 	enum state state;
 	int64_t user_id, reservation_id, invoice_id, attempts, created_at;
 	/* The items of the frozen cart, each with item_id, product_id, name,

@@ -74,7 +74,8 @@ is_final(int status)
 
 /* What an answer means for the checkout; *id is of what was made. */
 static enum err
-judge(struct checkout *c, const struct client_reply *reply, int64_t *id)
+judge(struct checkout *c, const struct target *target,
+    const struct client_reply *reply, int64_t *id)
 {
 	int64_t made = member_int(reply->body, "id");
 
@@ -83,7 +84,7 @@ judge(struct checkout *c, const struct client_reply *reply, int64_t *id)
 		return OK;
 	}
 	LOG(LOG_WARN, "a call of a checkout is refused",
-	    LOG_TEXT("checkout", c->id), LOG_TEXT("step", c->state_name),
+	    LOG_TEXT("checkout", c->id), LOG_TEXT("path", target->path),
 	    LOG_INT("status", reply->status));
 	if (!is_final(reply->status))
 		return ERR_UNAVAILABLE;
@@ -213,32 +214,17 @@ pass_on(struct ctx *ctx, struct checkout *c, const struct client_reply *reply)
 	return OK;
 }
 
-/* A reservation of which the answer never came, and which is never asked for
- * again, expires by itself. */
-enum err
-step_reserve(struct ctx *ctx, struct checkout *c)
-{
-	struct client_reply reply;
-	enum err err;
-
-	if (is_late(c, CHECKOUT_GIVE_UP))
-		return refuse_late(c);
-	err = call(ctx, c, &reservations, reserve_body(&ctx->arena, c), &reply);
-	CRASH_POINT("after-reserve");
-	if (err || (err = pass_on(ctx, c, &reply)))
-		return err;
-	return judge(c, &reply, &c->reservation_id);
-}
-
-/* OK when there is an invoice already, of which the answer never came. payment
- * says so without making one: a key it knows is refused with another body, and
- * with one it does not know this body is. */
+/* A late one goes on only when there is an invoice already, of which the answer
+ * never came. payment says so without making one: a key it knows is refused with
+ * another body, and with one it does not know this body is. */
 static enum err
-find_invoice(struct ctx *ctx, struct checkout *c)
+check_time(struct ctx *ctx, struct checkout *c)
 {
 	struct client_reply reply;
 	enum err err;
 
+	if (!is_late(c, CHECKOUT_GIVE_UP))
+		return OK;
 	if (!is_late(c, CHECKOUT_GIVE_UP + IN_FLIGHT))
 		return ERR_UNAVAILABLE;
 	if ((err = call(ctx, c, &invoices, "{}", &reply)))
@@ -249,6 +235,23 @@ find_invoice(struct ctx *ctx, struct checkout *c)
 							      : refuse_late(c);
 }
 
+/* A reservation of which the answer never came, and which is never asked for
+ * again, expires by itself. */
+enum err
+step_reserve(struct ctx *ctx, struct checkout *c)
+{
+	struct client_reply reply;
+	enum err err;
+
+	if ((err = check_time(ctx, c)))
+		return err;
+	err = call(ctx, c, &reservations, reserve_body(&ctx->arena, c), &reply);
+	CRASH_POINT("after-reserve");
+	if (err || (err = pass_on(ctx, c, &reply)))
+		return err;
+	return judge(c, &reservations, &reply, &c->reservation_id);
+}
+
 enum err
 step_invoice(struct ctx *ctx, struct checkout *c)
 {
@@ -256,11 +259,11 @@ step_invoice(struct ctx *ctx, struct checkout *c)
 	struct buf b;
 	enum err err;
 
-	if (is_late(c, CHECKOUT_GIVE_UP) && (err = find_invoice(ctx, c)))
+	if ((err = check_time(ctx, c)))
 		return err;
 	err = call(ctx, c, &invoices, invoice_body(&ctx->arena, c), &reply);
 	CRASH_POINT("after-invoice");
-	if (err || (err = judge(c, &reply, &c->invoice_id)))
+	if (err || (err = judge(c, &invoices, &reply, &c->invoice_id)))
 		return err;
 	buf_init(&b, &ctx->arena);
 	json_tree(&b, NULL, reply.body);

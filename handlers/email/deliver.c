@@ -96,7 +96,7 @@ lease(struct db *db, struct mail *m)
 	int64_t now = clock_ms();
 	enum err err;
 
-	if ((err = db_begin(db)))
+	if ((err = db_begin_relaxed(db)))
 		return err;
 	return finish(db,
 	    db_get(db, &mail_lease, DB_ARGS(DB_INT(now + LEASE), DB_INT(now)),

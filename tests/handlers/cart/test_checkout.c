@@ -12,6 +12,8 @@
 #define INVOICE_7                                                              \
 	"{\"id\":7,\"number\":1,\"status\":\"open\",\"lines\":[{\"amount\":"   \
 	"900}],\"total\":2100,\"paid_at\":null,\"note\":\"a/b \\u00e9\"}"
+#define KEY_REUSED                                                             \
+	"{\"type\":\"urn:coster:problem:idempotency-key-reused\"}"
 #define PROBLEM(type, more)                                                    \
 	"{\"type\":\"urn:coster:problem:" type "\",\"status\":409" more "}"
 #define PRICE_CHANGED                                                          \
@@ -337,9 +339,31 @@ test_checkout__reserving_is_given_up_in_the_end(void **state)
 	advance(t, 10 * CLOCK_MINUTE);
 	peer(t, RESERVE, 0, NULL);
 	assert_int_not_equal(run_job(t, "resume checkouts"), 0);
-	advance(t, 1);
-	assert_int_equal(run_job(t, "resume checkouts"), 0); /* asks nobody */
+	advance(t, 1 + CLOCK_MINUTE);
+	peer(t, INVOICE, 422, "{\"type\":\"about:blank\"}"); /* there is none */
+	assert_int_equal(run_job(t, "resume checkouts"), 0);
 	assert_undone(t);
+}
+
+/* Who had it died with the invoice made and nothing recorded. */
+static void
+test_checkout__is_done_when_late_in_its_first_step(void **state)
+{
+	struct t *t = *state;
+	const char *key;
+	struct reply_seen rep;
+
+	get_stuck(t);
+	key = peer_key(t);
+	sql_int(t, "UPDATE checkout SET state = 'reserve', reservation_id = NULL");
+	advance(t, 11 * CLOCK_MINUTE + 1);
+	peer(t, INVOICE, 422, KEY_REUSED);
+	peer(t, RESERVE, 201, RESERVED);
+	peer(t, INVOICE, 422, KEY_REUSED);
+	peer(t, INVOICE, 201, INVOICE_7);
+	rep = check_out(t);
+	assert_is_invoice(&rep);
+	assert_string_equal(peer_key(t), key);
 }
 
 static void
@@ -512,6 +536,7 @@ test_checkout__who_lost_it_records_nothing(void **state)
 	    "CREATE TRIGGER other AFTER INSERT ON checkout BEGIN"
 	    " UPDATE checkout SET attempts = attempts + 1; END");
 	peer(t, RESERVE, 201, RESERVED);
+	peer(t, INVOICE, 201, INVOICE_7);
 	rep = check_out(t);
 	assert_problem(&rep, 503, NULL);
 	assert_int_equal(in_state(t, "reserve"), 1);
@@ -606,8 +631,7 @@ test_checkout__is_done_when_late_with_invoice(void **state)
 	get_stuck(t);
 	key = peer_key(t);
 	advance(t, 11 * CLOCK_MINUTE + 1);
-	peer(t, INVOICE, 422,
-	    "{\"type\":\"urn:coster:problem:idempotency-key-reused\"}");
+	peer(t, INVOICE, 422, KEY_REUSED);
 	peer(t, INVOICE, 201, INVOICE_7);
 	rep = check_out(t);
 	assert_is_invoice(&rep);
@@ -694,6 +718,7 @@ main(void)
 		TEST(test_checkout__the_new_price_is_shown_next),
 		TEST(test_checkout__reserving_goes_on_with_the_same_key),
 		TEST(test_checkout__reserving_is_given_up_in_the_end),
+		TEST(test_checkout__is_done_when_late_in_its_first_step),
 		TEST(test_checkout__product_refusing_ends_it),
 		TEST(test_checkout__payment_refusing_releases_the_goods),
 		TEST(test_checkout__job_ends_what_the_client_left),
