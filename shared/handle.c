@@ -108,10 +108,8 @@ run_endpoint(struct req *r)
 	return err ? err : r->route->fn(r);
 }
 
-/* overtaken: the other instance has finished the same request meanwhile, and
- * what this one did is undone. */
 static enum err
-run_once(struct req *r, bool *overtaken)
+run_once(struct req *r)
 {
 	bool slow = r->route->flags & ROUTE_SLOW;
 	enum idempotency what;
@@ -125,10 +123,8 @@ run_once(struct req *r, bool *overtaken)
 	err = run_endpoint(r);
 	if (err == OK && !db_in_transaction(r->db))
 		err = db_begin(r->db);
-	if (err == OK) {
+	if (err == OK)
 		err = idempotency_store(r);
-		*overtaken = err == ERR_CONFLICT;
-	}
 	err = end_transaction(r, err);
 	if (err)
 		idempotency_forget(r);
@@ -162,11 +158,9 @@ run_read(struct req *r)
 static enum err
 run_write(struct req *r)
 {
-	bool overtaken = false;
-	enum err err = run_once(r, &overtaken);
+	enum err err = run_once(r);
 
-	/* Then its reply is stored, and found this time. */
-	return overtaken ? run_once(r, &overtaken) : err;
+	return err && err != ERR_DEFER ? idempotency_recall(r, err) : err;
 }
 
 enum err

@@ -123,20 +123,6 @@ replay(struct req *r, const struct stored *s)
 		buf_add(&r->reply.body, s->body, s->body_len);
 }
 
-static enum err
-start_request(struct req *r, enum idempotency *what)
-{
-	struct stored s;
-	enum err err;
-
-	err = find(r, SCOPE_REQUEST, r->param[PARAM_REQUEST_ID], &s);
-	if (err == OK) {
-		replay(r, &s);
-		*what = IDEMPOTENCY_REPLAYED;
-	}
-	return err == ERR_NOT_FOUND ? OK : err;
-}
-
 /* A claim's head names the request that holds it: nginx's repetition of that
  * request, after its instance died, takes the claim over. After a power cut it
  * holds nobody off: no request outlives one. */
@@ -194,17 +180,30 @@ start_key(struct req *r, enum idempotency *what)
 }
 
 enum err
+idempotency_recall(struct req *r, enum err err)
+{
+	const char *id = r->param[PARAM_REQUEST_ID];
+	struct stored s;
+
+	if (*id == '\0' || find(r, SCOPE_REQUEST, id, &s))
+		return err;
+	replay(r, &s);
+	return OK;
+}
+
+enum err
 idempotency_start(struct req *r, enum idempotency *what)
 {
-	enum err err = OK;
+	bool slow = r->route->flags & ROUTE_SLOW, keyed = *key_of(r) != '\0';
 
 	*what = IDEMPOTENCY_NEW;
-	if (*r->param[PARAM_REQUEST_ID] != '\0'
-	    && (err = start_request(r, what)))
-		return err;
-	if (*what == IDEMPOTENCY_NEW && *key_of(r) != '\0')
-		err = start_key(r, what);
-	return err;
+	if (!slow && !keyed)
+		return OK;
+	if (idempotency_recall(r, ERR_NOT_FOUND) == OK) {
+		*what = IDEMPOTENCY_REPLAYED;
+		return OK;
+	}
+	return keyed ? start_key(r, what) : OK;
 }
 
 static enum err
