@@ -413,6 +413,7 @@ begin(struct db *db, bool relaxed)
 		db->broken = true;
 	if (db->broken)
 		return ERR_UNAVAILABLE;
+	db->alone = !db->open;
 	if (!db->open
 	    && ((err = set_relaxed(db, relaxed))
 		|| (err = db_exec(db, &stmt_begin, DB_NO_ARGS))))
@@ -420,8 +421,9 @@ begin(struct db *db, bool relaxed)
 	db->open = true;
 	if (db->kind == DB_SINGLE)
 		return OK;
-	if ((err = db_exec(db, &stmt_savepoint, DB_NO_ARGS)))
+	if (db->careful && (err = db_exec(db, &stmt_savepoint, DB_NO_ARGS)))
 		return err;
+	db->changed = sqlite3_total_changes64(db->handle);
 	db->nested = true;
 	return OK;
 }
@@ -470,9 +472,19 @@ db_commit(struct db *db)
 	if (db->kind == DB_SINGLE)
 		return finish(db);
 	db->nested = false;
+	if (!db->careful)
+		return OK;
 	if ((err = db_exec(db, &stmt_release, DB_NO_ARGS)))
 		db->broken = true;
 	return err;
+}
+
+static void
+roll_back_all(struct db *db)
+{
+	db->open = db->nested = db->notify = false;
+	if (!sqlite3_get_autocommit(db->handle))
+		(void)!db_exec(db, &stmt_rollback, DB_NO_ARGS);
 }
 
 /* A full or failing disk makes SQLite roll back everything by itself: what
@@ -481,33 +493,38 @@ void
 db_rollback(struct db *db)
 {
 	assert(db_in_transaction(db));
-	if (db->kind == DB_SINGLE) {
-		db->open = db->notify = false;
-		if (!sqlite3_get_autocommit(db->handle))
-			(void)!db_exec(db, &stmt_rollback, DB_NO_ARGS);
+	if (db->alone) {
+		roll_back_all(db);
 		return;
 	}
 	db->nested = false;
 	if (sqlite3_get_autocommit(db->handle)
-	    || db_exec(db, &stmt_rollback_to, DB_NO_ARGS)
-	    || db_exec(db, &stmt_release, DB_NO_ARGS))
+	    || (db->careful
+		&& (db_exec(db, &stmt_rollback_to, DB_NO_ARGS)
+		    || db_exec(db, &stmt_release, DB_NO_ARGS))))
 		db->broken = true;
+	else if (!db->careful
+	    && sqlite3_total_changes64(db->handle) != db->changed)
+		db->spoilt = true;
 }
 
 enum err
 db_turn_end(struct db *db)
 {
+	enum err err = db->broken ? ERR_UNAVAILABLE
+	    : db->spoilt	  ? ERR_DEFER
+				  : OK;
+
 	end_reading(db);
-	db->waited = false;
+	db->waited = db->broken = db->spoilt = false;
+	db->careful = err == ERR_DEFER;
 	if (!db->open)
 		return OK;
-	if (!db->broken)
+	if (!err)
 		return finish(db);
-	db->broken = db->open = db->notify = false;
-	db_counts.commits_failed++;
-	if (!sqlite3_get_autocommit(db->handle))
-		(void)!db_exec(db, &stmt_rollback, DB_NO_ARGS);
-	return ERR_UNAVAILABLE;
+	roll_back_all(db);
+	db_counts.commits_failed += err != ERR_DEFER;
+	return err;
 }
 
 void

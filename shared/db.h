@@ -17,10 +17,13 @@
  *
  * Writes stand between db_begin() and db_commit(). On an ordinary connection
  * that is a transaction. On the connection of a loop (DB_GROUPED) the first
- * db_begin() of a turn opens a transaction, each begin and commit inside it is
- * a savepoint, and db_turn_end() commits them all with one fsync. Replies wait
- * until then. After a failure of db_turn_end() nothing of the turn may be
- * acknowledged, and whether it is on disk is not known.
+ * db_begin() of a turn opens one for all of the turn, and db_turn_end() commits it
+ * with one fsync. Replies wait until then. After a failure of db_turn_end()
+ * nothing of the turn may be acknowledged, and whether it is on disk is not known.
+ *
+ * A savepoint for each request of a turn would be a third of what a small write
+ * costs, and few requests change something before they fail. When one does, the
+ * turn is undone and done again, this time with savepoints.
  */
 #ifndef COSTER_DB_H
 #define COSTER_DB_H
@@ -103,8 +106,12 @@ struct db {
 	enum db_kind kind;
 	bool open;     /* a transaction that writes is */
 	bool reading;  /* a turn's readers share a snapshot */
-	bool nested;   /* a savepoint of a turn is */
+	bool nested;   /* a part of a turn is */
+	bool alone;    /* that part has opened the transaction */
+	bool careful;  /* each part has a savepoint */
+	bool spoilt;   /* a part that failed left something behind */
 	bool broken;   /* the turn's transaction is lost */
+	int64_t changed; /* rows, before the part at hand */
 	bool notify;   /* committed() is due */
 	bool waited;   /* for another writer, in this turn */
 	bool relaxed;  /* the handle's commits do not wait for the disk */
@@ -135,7 +142,8 @@ MUST_USE enum err db_begin_relaxed(struct db *db);
  * which spares each of them four system calls. */
 void db_turn_start(struct db *db);
 
-/* Ends the turn of a DB_GROUPED connection; OK when it wrote nothing. */
+/* Ends the turn of a DB_GROUPED connection; OK when it wrote nothing. ERR_DEFER:
+ * all of it is undone, and is to be done again and ended. */
 MUST_USE enum err db_turn_end(struct db *db);
 
 /* Is there a db_begin() without its end? */

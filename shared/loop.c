@@ -230,17 +230,25 @@ serve_all_answered(struct loop *l)
 		serve_answered(l, tasks[i]);
 }
 
+static void
+handle_again(struct req *r)
+{
+	enum err err;
+
+	req_restart(r);
+	if ((err = handle(r)))
+		problem_reply(r, err);
+}
+
 /* The turn's commit failed. A read may have seen what is gone now, and is
  * answered anew; whether a write is on disk is not known. */
 static void
-reply_again(struct held *h, enum err err)
+refuse(struct req *r, enum err err)
 {
-	if (h->r->route != NULL && strcmp(h->r->route->method, "GET") == 0) {
-		req_restart(h->r);
-		err = handle(h->r);
-	}
-	if (err)
-		problem_reply(h->r, err);
+	if (r->route != NULL && strcmp(r->route->method, "GET") == 0)
+		handle_again(r);
+	else
+		problem_reply(r, err);
 }
 
 static void
@@ -252,11 +260,16 @@ end_turn(struct loop *l)
 	if (wrote)
 		CRASH_POINT("before-turn-commit");
 	err = db_turn_end(&l->ctx.db);
+	if (err == ERR_DEFER) {
+		for (size_t i = 0; i < l->held_count; i++)
+			handle_again(l->held[i].r);
+		err = db_turn_end(&l->ctx.db);
+	}
 	if (wrote && err == OK)
 		CRASH_POINT("after-turn-commit");
 	for (size_t i = 0; i < l->held_count; i++) {
 		if (err)
-			reply_again(&l->held[i], err);
+			refuse(l->held[i].r, err);
 		reply(l, l->held[i].conn, l->held[i].r);
 	}
 	l->held_count = 0;

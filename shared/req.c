@@ -54,6 +54,7 @@ req_restart(struct req *r)
 	r->body = old.body;
 	r->body_len = old.body_len;
 	r->body_too_large = old.body_too_large;
+	r->answer = old.answer;
 	r->started_us = old.started_us;
 	r->reply.sink = old.reply.sink;
 }

@@ -93,7 +93,8 @@ struct req {
 /* Ready to take parameters. */
 void req_init(struct req *r, struct ctx *ctx);
 
-/* As it was when its parameters and body had just been read. */
+/* As it was when its parameters and body had just been read, and its answer if
+ * it has one. */
 void req_restart(struct req *r);
 
 /* Notes what went wrong in words for the client; returns err. */

@@ -46,10 +46,11 @@ STMT(product_delete,
 
 STMT(search_drop, "DELETE FROM product_search WHERE rowid = $1");
 
+/* Not with a SELECT: for that FTS5 would write to its index at once, instead of
+ * once for all of a turn. */
 STMT(search_put,
     "INSERT INTO product_search (rowid, name, description, sku, category)"
-    " SELECT id, name, description, sku, category FROM product"
-    " WHERE id = $1 AND deleted_at IS NULL");
+    " VALUES ($1, $2, $3, $4, $5)");
 
 struct product {
 	const char *sku, *name, *description, *currency, *category;
@@ -132,13 +133,18 @@ load(struct req *r, struct product *p)
 	return err ? err : req_conditions(r, p->version);
 }
 
-/* Brings the full-text index up to date with a product. */
 static enum err
-index_product(struct db *db, int64_t id)
+put_search(struct db *db, int64_t id, const struct product *p)
 {
-	enum err err = db_exec(db, &search_drop, DB_ARGS(DB_INT(id)));
+	return db_exec(db, &search_put,
+	    DB_ARGS(DB_INT(id), DB_TEXT(p->name), DB_TEXT(p->description),
+		DB_TEXT(p->sku), DB_TEXT(p->category)));
+}
 
-	return err ? err : db_exec(db, &search_put, DB_ARGS(DB_INT(id)));
+static enum err
+drop_search(struct db *db, int64_t id)
+{
+	return db_exec(db, &search_drop, DB_ARGS(DB_INT(id)));
 }
 
 static const char *
@@ -177,7 +183,7 @@ post_product(struct req *r)
 	    &id);
 	if (err)
 		return sku_conflict(r, err, p.sku);
-	if ((err = index_product(r->db, id))
+	if ((err = put_search(r->db, id, &p))
 	    || (err = reply_product(r, 201, id)))
 		return err;
 	reply_location(r, "/product/%lld", (long long)id);
@@ -209,7 +215,8 @@ change_product(struct req *r)
 		DB_INT(p.stock), DB_INT(clock_ms())));
 	if (err)
 		return sku_conflict(r, err, p.sku);
-	if ((err = index_product(r->db, r->id)))
+	if ((err = drop_search(r->db, r->id))
+	    || (p.deleted_at == INT_NONE && (err = put_search(r->db, r->id, &p))))
 		return err;
 	return reply_product(r, 200, r->id);
 }
@@ -226,7 +233,7 @@ delete_product(struct req *r)
 	    && (err = db_exec(r->db, &product_delete,
 		    DB_ARGS(DB_INT(r->id), DB_INT(clock_ms())))))
 		return err;
-	if ((err = index_product(r->db, r->id)))
+	if ((err = drop_search(r->db, r->id)))
 		return err;
 	return reply_empty(r, 204);
 }

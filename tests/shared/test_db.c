@@ -155,28 +155,81 @@ test_db__a_transaction_is_all_or_nothing(void **state)
 	assert_int_equal(count(*state), 1);
 }
 
+/* Ten of a turn; those that fail do so after they have put what the bit of their
+ * number in puts says. */
+static void
+ten(struct db *db, bool (*fails)(int i), unsigned puts)
+{
+	for (int i = 0; i < 10; i++) {
+		char name[2] = { (char)('a' + i), 0 };
+
+		assert_int_equal(db_begin(db), OK);
+		if (puts & 1u << i)
+			assert_int_equal(put_pair(db, name, i), OK);
+		if (fails(i))
+			db_rollback(db);
+		else
+			assert_int_equal(db_commit(db), OK);
+	}
+}
+
+static bool
+is_odd(int i)
+{
+	return i % 2;
+}
+
+static bool
+is_first(int i)
+{
+	return i == 0;
+}
+
 static void
 test_db__a_turn_commits_once_and_only_at_its_end(void **state)
 {
 	struct ctx loop = open_grouped(*state);
 	uint64_t commits = db_counts.commits;
 
-	for (int i = 0; i < 10; i++) {
-		char name[2] = { (char)('a' + i), 0 };
-
-		assert_int_equal(db_begin(&loop.db), OK);
-		assert_int_equal(put_pair(&loop.db, name, i), OK);
-		if (i % 2)
-			db_rollback(&loop.db);
-		else
-			assert_int_equal(db_commit(&loop.db), OK);
-	}
+	ten(&loop.db, is_odd, 0x155);
 	assert_int_equal(count(*state), 0); /* as another connection sees it */
 	assert_int_equal(db_turn_end(&loop.db), OK);
 	assert_int_equal(count(*state), 5);
 	assert_int_equal(db_counts.commits - commits, 1);
 	assert_int_equal(db_turn_end(&loop.db), OK); /* nothing to do */
 	assert_int_equal(db_counts.commits - commits, 1);
+	db_close(&loop.db);
+}
+
+static void
+test_db__a_turn_is_done_again_when_one_fails_half_done(void **state)
+{
+	struct ctx loop = open_grouped(*state);
+	uint64_t commits = db_counts.commits, failed = db_counts.commits_failed;
+
+	for (int i = 0; i < 2; i++) { /* and each turn anew */
+		ten(&loop.db, is_odd, 0x3ff);
+		assert_int_equal(db_turn_end(&loop.db), ERR_DEFER);
+		assert_int_equal(count(*state), 0);
+		ten(&loop.db, is_odd, 0x3ff);
+		assert_int_equal(db_turn_end(&loop.db), OK);
+		assert_int_equal(count(*state), 5);
+		assert_int_equal(sql_int(*state, "DELETE FROM pair"), INT_NONE);
+	}
+	assert_int_equal(db_counts.commits - commits, 2);
+	assert_int_equal(db_counts.commits_failed, failed);
+	db_close(&loop.db);
+}
+
+/* There is nothing else yet that would have to be done again. */
+static void
+test_db__the_first_of_a_turn_may_fail_half_done(void **state)
+{
+	struct ctx loop = open_grouped(*state);
+
+	ten(&loop.db, is_first, 0x3ff);
+	assert_int_equal(db_turn_end(&loop.db), OK);
+	assert_int_equal(count(*state), 9);
 	db_close(&loop.db);
 }
 
@@ -381,6 +434,8 @@ main(void)
 		TEST(test_db__errors_have_kinds),
 		TEST(test_db__a_transaction_is_all_or_nothing),
 		TEST(test_db__a_turn_commits_once_and_only_at_its_end),
+		TEST(test_db__a_turn_is_done_again_when_one_fails_half_done),
+		TEST(test_db__the_first_of_a_turn_may_fail_half_done),
 		TEST(test_db__a_lost_turn_refuses_the_rest_of_it),
 		TEST(test_db__a_full_disk_acknowledges_nothing),
 		TEST(test_db__notifies_after_the_commit_and_not_after_a_rollback),
