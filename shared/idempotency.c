@@ -45,11 +45,16 @@ STMT(idempotency_expire,
     "DELETE FROM idempotency WHERE (scope, key) IN"
     " (SELECT scope, key FROM idempotency WHERE expires_at < $1 LIMIT 500)");
 
+/* What a reply is stored under; key is "" when it is not. */
+struct name {
+	const char *scope, *key;
+};
+
 struct stored {
 	const char *fingerprint, *head;
 	const void *body;
 	size_t body_len;
-	int64_t status, expires_at;
+	int64_t status, expires_at; /* status is INT_NONE of a claim */
 };
 
 /* The Idempotency-Key that counts for this request, or "". Of a service's every
@@ -65,12 +70,19 @@ key_of(const struct req *r)
 	return counts ? r->param[PARAM_IDEMPOTENCY_KEY] : "";
 }
 
-static const char *
-scope_of(const struct req *r)
+static struct name
+name_of(const struct req *r)
 {
-	return arena_printf(r->arena, "%s %lld %s %s",
-	    role_name(r->caller.role), (long long)r->caller.uid,
-	    r->param[PARAM_METHOD], r->param[PARAM_PATH]);
+	const char *key = key_of(r);
+
+	if (*key == '\0')
+		return (struct name) { SCOPE_REQUEST,
+			r->param[PARAM_REQUEST_ID] };
+	return (struct name) { arena_printf(r->arena, "%s %lld %s %s",
+				   role_name(r->caller.role),
+				   (long long)r->caller.uid,
+				   r->param[PARAM_METHOD], r->param[PARAM_PATH]),
+		key };
 }
 
 /* Keyed, with a secret that is not in the database: a body may hold a
@@ -101,10 +113,10 @@ is_good_key(const char *key)
 }
 
 static enum err
-find(struct req *r, const char *scope, const char *key, struct stored *s)
+find(struct req *r, struct name name, struct stored *s)
 {
 	enum err err = db_get(r->db, &idempotency_find,
-	    DB_ARGS(DB_TEXT(scope), DB_TEXT(key)),
+	    DB_ARGS(DB_TEXT(name.scope), DB_TEXT(name.key)),
 	    DB_INTO(DB_TEXT_TO(&s->fingerprint), DB_INT_TO(&s->status),
 		DB_TEXT_TO(&s->head), DB_BLOB_TO(&s->body, &s->body_len),
 		DB_INT_TO(&s->expires_at)));
@@ -121,13 +133,15 @@ replay(struct req *r, const struct stored *s)
 	buf_adds(&r->reply.fields, s->head);
 	if (s->body_len > 0)
 		buf_add(&r->reply.body, s->body, s->body_len);
+	if (*key_of(r) != '\0')
+		reply_field(r, "Idempotent-Replayed", "true");
 }
 
 /* A claim's head names the request that holds it: nginx's repetition of that
  * request, after its instance died, takes the claim over. After a power cut it
  * holds nobody off: no request outlives one. */
 static enum err
-claim(struct req *r, const char *scope, const char *key)
+claim(struct req *r, struct name name)
 {
 	int64_t now = clock_ms();
 	bool ours;
@@ -136,8 +150,8 @@ claim(struct req *r, const char *scope, const char *key)
 	if ((err = db_begin_relaxed(r->db)))
 		return err;
 	err = db_exec(r->db, &idempotency_claim,
-	    DB_ARGS(DB_TEXT(scope), DB_TEXT(key), DB_TEXT(fingerprint_of(r)),
-		DB_TEXT(r->param[PARAM_REQUEST_ID]),
+	    DB_ARGS(DB_TEXT(name.scope), DB_TEXT(name.key),
+		DB_TEXT(fingerprint_of(r)), DB_TEXT(r->param[PARAM_REQUEST_ID]),
 		DB_INT(now + KEEP_CLAIM), DB_INT(now)));
 	if (err) {
 		db_rollback(r->db);
@@ -158,23 +172,22 @@ claim(struct req *r, const char *scope, const char *key)
 static enum err
 start_key(struct req *r, enum idempotency *what)
 {
-	const char *key = key_of(r), *scope = scope_of(r);
+	struct name name = name_of(r);
 	struct stored s;
 	enum err err;
 
-	if (!is_good_key(key))
+	if (!is_good_key(name.key))
 		return req_fail(r, ERR_INVALID,
 		    "Idempotency-Key must be 1 to 255 visible characters");
-	err = find(r, scope, key, &s);
+	err = find(r, name, &s);
 	if (err && err != ERR_NOT_FOUND)
 		return err;
 	if (!err && strcmp(s.fingerprint, fingerprint_of(r)) != 0)
 		return req_fail_as(r, ERR_INVALID, "idempotency-key-reused",
 		    "this Idempotency-Key came with another body before");
 	if (err || s.status == INT_NONE)
-		return r->route->flags & ROUTE_SLOW ? claim(r, scope, key) : OK;
+		return r->route->flags & ROUTE_SLOW ? claim(r, name) : OK;
 	replay(r, &s);
-	reply_field(r, "Idempotent-Replayed", "true");
 	*what = IDEMPOTENCY_REPLAYED;
 	return OK;
 }
@@ -182,10 +195,12 @@ start_key(struct req *r, enum idempotency *what)
 enum err
 idempotency_recall(struct req *r, enum err err)
 {
-	const char *id = r->param[PARAM_REQUEST_ID];
+	struct name name = name_of(r);
 	struct stored s;
 
-	if (*id == '\0' || find(r, SCOPE_REQUEST, id, &s))
+	if (*name.key == '\0' || find(r, name, &s) || s.status == INT_NONE
+	    || (s.fingerprint != NULL
+		&& strcmp(s.fingerprint, fingerprint_of(r)) != 0))
 		return err;
 	replay(r, &s);
 	return OK;
@@ -194,64 +209,52 @@ idempotency_recall(struct req *r, enum err err)
 enum err
 idempotency_start(struct req *r, enum idempotency *what)
 {
-	bool slow = r->route->flags & ROUTE_SLOW, keyed = *key_of(r) != '\0';
-
 	*what = IDEMPOTENCY_NEW;
-	if (!slow && !keyed)
-		return OK;
-	if (idempotency_recall(r, ERR_NOT_FOUND) == OK) {
+	if (*key_of(r) != '\0')
+		return start_key(r, what);
+	if ((r->route->flags & ROUTE_SLOW)
+	    && idempotency_recall(r, ERR_NOT_FOUND) == OK)
 		*what = IDEMPOTENCY_REPLAYED;
-		return OK;
-	}
-	return keyed ? start_key(r, what) : OK;
-}
-
-static enum err
-put(struct req *r, const char *scope, const char *key, const char *fingerprint,
-    int64_t keep)
-{
-	const struct reply *reply = &r->reply;
-	int64_t now = clock_ms();
-	enum err err = db_exec(r->db, &idempotency_put,
-	    DB_ARGS(DB_TEXT(scope), DB_TEXT(key), DB_TEXT(fingerprint),
-		DB_INT(reply->status), DB_TEXT(reply->fields.data),
-		DB_BLOB(reply->body.data, reply->body.len),
-		DB_INT(now + keep), DB_INT(now)));
-
-	if (err == OK && db_changes(r->db) == 0)
-		return ERR_CONFLICT;
-	return err;
+	return OK;
 }
 
 enum err
 idempotency_store(struct req *r)
 {
-	int64_t hours = r->ctx->app->settings.idempotency_hours;
-	int64_t keep = r->caller.role == ROLE_SERVICE ? KEEP_SERVICE
-						      : hours * CLOCK_HOUR;
-	enum err err = OK;
+	int64_t hours = r->ctx->app->settings.idempotency_hours,
+		now = clock_ms();
+	bool keyed = *key_of(r) != '\0';
+	int64_t keep = !keyed			     ? KEEP_REQUEST
+	    : r->caller.role == ROLE_SERVICE ? KEEP_SERVICE
+					     : hours * CLOCK_HOUR;
+	const struct reply *reply = &r->reply;
+	struct name name = name_of(r);
+	enum err err;
 
-	if (r->route->flags & ROUTE_SECRET)
+	if (*name.key == '\0' || (r->route->flags & ROUTE_SECRET))
 		return OK;
-	if (*r->param[PARAM_REQUEST_ID] != '\0'
-	    && (err = put(r, SCOPE_REQUEST, r->param[PARAM_REQUEST_ID], NULL,
-		    KEEP_REQUEST)))
-		return err;
-	if (*key_of(r) != '\0')
-		err = put(r, scope_of(r), key_of(r), fingerprint_of(r), keep);
+	err = db_exec(r->db, &idempotency_put,
+	    DB_ARGS(DB_TEXT(name.scope), DB_TEXT(name.key),
+		DB_TEXT(keyed ? fingerprint_of(r) : NULL),
+		DB_INT(reply->status), DB_TEXT(reply->fields.data),
+		DB_BLOB(reply->body.data, reply->body.len),
+		DB_INT(now + keep), DB_INT(now)));
+	if (err == OK && db_changes(r->db) == 0)
+		return ERR_CONFLICT;
 	return err;
 }
 
 void
 idempotency_forget(struct req *r)
 {
+	struct name name = name_of(r);
 	enum err err;
 
 	if (*key_of(r) == '\0' || !(r->route->flags & ROUTE_SLOW)
 	    || db_begin_relaxed(r->db))
 		return;
 	err = db_exec(r->db, &idempotency_drop,
-	    DB_ARGS(DB_TEXT(scope_of(r)), DB_TEXT(key_of(r)),
+	    DB_ARGS(DB_TEXT(name.scope), DB_TEXT(name.key),
 		DB_TEXT(r->param[PARAM_REQUEST_ID])));
 	if (err)
 		db_rollback(r->db);

@@ -1,12 +1,12 @@
 /*
  * Doing a thing once although it is asked for twice.
  *
- * A reply is stored in the same transaction as its effect, under two names:
- * the Idempotency-Key of a client's POST or of any write of a service (kept 24
- * hours or as is set, a service's longer than an outbox tries, for its caller,
- * method and path), and nginx's REQUEST_ID (kept five minutes), which nginx sends
- * again when it repeats a request on another instance. Whoever asks a second time
- * gets the stored reply. Only successes are stored: a request that was refused
+ * A reply is stored in the same transaction as its effect: under the
+ * Idempotency-Key of a client's POST or of any write of a service (kept 24 hours
+ * or as is set, a service's longer than an outbox tries, for its caller, method
+ * and path), or else under nginx's REQUEST_ID (kept five minutes). nginx sends
+ * both again when it repeats a request on another instance. Whoever asks a second
+ * time gets the stored reply. Only successes are stored: a request that was refused
  * had no effect and may be tried again.
  */
 #ifndef COSTER_IDEMPOTENCY_H
