@@ -263,6 +263,8 @@ db_next(struct db_rows *q)
 		return false;
 	}
 	q->err = failure(q->db, sqlite3_sql(q->stmt));
+	if (q->err != ERR_CONFLICT)
+		q->db->changed = -1; /* it may have done half of its rows */
 	return false;
 }
 
@@ -385,7 +387,8 @@ end_reading(struct db *db)
 	db->reading = false;
 }
 
-/* SQLite takes another mode between transactions only. */
+/* SQLite takes another mode between transactions only. Not to be relaxed is never
+ * wrong. */
 static enum err
 set_relaxed(struct db *db, bool relaxed)
 {
@@ -396,7 +399,7 @@ set_relaxed(struct db *db, bool relaxed)
 			: "PRAGMA synchronous = FULL",
 		NULL, NULL, NULL)
 	    != SQLITE_OK)
-		return failure(db, "PRAGMA synchronous");
+		return relaxed ? OK : failure(db, "PRAGMA synchronous");
 	db->relaxed = relaxed;
 	return OK;
 }
@@ -408,7 +411,7 @@ begin(struct db *db, bool relaxed)
 
 	assert(!db_in_transaction(db));
 	end_reading(db);
-	/* SAVEPOINT would quietly begin where the turn was rolled back. */
+	/* Where the turn was rolled back, each statement would be committed alone. */
 	if (db->open && sqlite3_get_autocommit(db->handle))
 		db->broken = true;
 	if (db->broken)
@@ -498,33 +501,43 @@ db_rollback(struct db *db)
 		return;
 	}
 	db->nested = false;
+	if (sqlite3_total_changes64(db->handle) != db->changed)
+		db->spoilt = true;
 	if (sqlite3_get_autocommit(db->handle)
 	    || (db->careful
 		&& (db_exec(db, &stmt_rollback_to, DB_NO_ARGS)
 		    || db_exec(db, &stmt_release, DB_NO_ARGS))))
 		db->broken = true;
-	else if (!db->careful
-	    && sqlite3_total_changes64(db->handle) != db->changed)
-		db->spoilt = true;
+}
+
+bool
+db_turn_undo(struct db *db)
+{
+	if (!db->spoilt || db->careful || db->broken)
+		return false;
+	roll_back_all(db);
+	db->spoilt = false;
+	db->careful = true;
+	db_counts.turns_undone++;
+	return true;
 }
 
 enum err
 db_turn_end(struct db *db)
 {
-	enum err err = db->broken ? ERR_UNAVAILABLE
-	    : db->spoilt	  ? ERR_DEFER
-				  : OK;
+	bool broken = db->broken;
 
+	assert(!db->spoilt || db->careful || broken);
 	end_reading(db);
+	db->careful = db->spoilt;
 	db->waited = db->broken = db->spoilt = false;
-	db->careful = err == ERR_DEFER;
 	if (!db->open)
 		return OK;
-	if (!err)
+	if (!broken)
 		return finish(db);
 	roll_back_all(db);
-	db_counts.commits_failed += err != ERR_DEFER;
-	return err;
+	db_counts.commits_failed++;
+	return ERR_UNAVAILABLE;
 }
 
 void

@@ -23,7 +23,8 @@
  *
  * A savepoint for each request of a turn would be a third of what a small write
  * costs, and few requests change something before they fail. When one does, the
- * turn is undone and done again, this time with savepoints.
+ * turn is undone (db_turn_undo) and done again, this time with savepoints; and so
+ * are those that follow, until one passes without such a failure.
  */
 #ifndef COSTER_DB_H
 #define COSTER_DB_H
@@ -93,6 +94,7 @@ struct db_intos {
 struct db_counts {
 	_Atomic uint64_t commits, commits_failed, writes, checkpoints_failed;
 	_Atomic uint64_t waits; /* naps until another writer was done */
+	_Atomic uint64_t turns_undone;
 	_Atomic int wal_pages; /* in the write-ahead log after a commit */
 };
 extern struct db_counts db_counts;
@@ -109,7 +111,7 @@ struct db {
 	bool nested;   /* a part of a turn is */
 	bool alone;    /* that part has opened the transaction */
 	bool careful;  /* each part has a savepoint */
-	bool spoilt;   /* a part that failed left something behind */
+	bool spoilt;   /* a part failed when it had changed something */
 	bool broken;   /* the turn's transaction is lost */
 	int64_t changed; /* rows, before the part at hand */
 	bool notify;   /* committed() is due */
@@ -142,8 +144,11 @@ MUST_USE enum err db_begin_relaxed(struct db *db);
  * which spares each of them four system calls. */
 void db_turn_start(struct db *db);
 
-/* Ends the turn of a DB_GROUPED connection; OK when it wrote nothing. ERR_DEFER:
- * all of it is undone, and is to be done again and ended. */
+/* True when a request of the turn has failed half done: all of the turn is undone
+ * now, and is to be done again before its end. */
+bool db_turn_undo(struct db *db);
+
+/* Ends the turn of a DB_GROUPED connection; OK when it wrote nothing. */
 MUST_USE enum err db_turn_end(struct db *db);
 
 /* Is there a db_begin() without its end? */

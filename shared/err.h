@@ -25,7 +25,7 @@ enum err {
 	ERR_TOO_MANY,	 /* a limit of this client's is reached */
 	ERR_INTERNAL,	 /* a fault of ours; the log says more */
 	ERR_UNAVAILABLE, /* try again: busy, full, a peer is down */
-	ERR_DEFER,	 /* not an error: do this again, on a worker thread or anew */
+	ERR_DEFER,	 /* not an error: run this again on a worker thread */
 	ERR__COUNT
 };
 

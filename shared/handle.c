@@ -95,7 +95,7 @@ end_transaction(struct req *r, enum err err)
 	return err;
 }
 
-/* A repeated request does not come here: it may be what ended its session. */
+/* Of a repeated request it may fail: that may be what ended its session. */
 static enum err
 run_endpoint(struct req *r)
 {
@@ -109,7 +109,7 @@ run_endpoint(struct req *r)
 }
 
 static enum err
-run_once(struct req *r)
+try_write(struct req *r)
 {
 	bool slow = r->route->flags & ROUTE_SLOW;
 	enum idempotency what;
@@ -158,9 +158,9 @@ run_read(struct req *r)
 static enum err
 run_write(struct req *r)
 {
-	enum err err = run_once(r);
+	enum err err = try_write(r);
 
-	return err && err != ERR_DEFER ? idempotency_recall(r, err) : err;
+	return err && idempotency_recall(r) ? OK : err;
 }
 
 enum err

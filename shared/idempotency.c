@@ -192,8 +192,33 @@ start_key(struct req *r, enum idempotency *what)
 	return OK;
 }
 
+static enum err
+start_request(struct req *r, enum idempotency *what)
+{
+	struct stored s;
+	enum err err = find(r, name_of(r), &s);
+
+	if (err)
+		return err == ERR_NOT_FOUND ? OK : err;
+	replay(r, &s);
+	*what = IDEMPOTENCY_REPLAYED;
+	return OK;
+}
+
 enum err
-idempotency_recall(struct req *r, enum err err)
+idempotency_start(struct req *r, enum idempotency *what)
+{
+	bool asks = r->route->question != NULL && r->answer == NULL;
+
+	*what = IDEMPOTENCY_NEW;
+	if (*key_of(r) != '\0')
+		return start_key(r, what);
+	return asks || (r->route->flags & ROUTE_SLOW) ? start_request(r, what)
+						       : OK;
+}
+
+bool
+idempotency_recall(struct req *r)
 {
 	struct name name = name_of(r);
 	struct stored s;
@@ -201,21 +226,9 @@ idempotency_recall(struct req *r, enum err err)
 	if (*name.key == '\0' || find(r, name, &s) || s.status == INT_NONE
 	    || (s.fingerprint != NULL
 		&& strcmp(s.fingerprint, fingerprint_of(r)) != 0))
-		return err;
+		return false;
 	replay(r, &s);
-	return OK;
-}
-
-enum err
-idempotency_start(struct req *r, enum idempotency *what)
-{
-	*what = IDEMPOTENCY_NEW;
-	if (*key_of(r) != '\0')
-		return start_key(r, what);
-	if ((r->route->flags & ROUTE_SLOW)
-	    && idempotency_recall(r, ERR_NOT_FOUND) == OK)
-		*what = IDEMPOTENCY_REPLAYED;
-	return OK;
+	return true;
 }
 
 enum err

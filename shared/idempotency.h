@@ -22,17 +22,17 @@ enum idempotency {
 /* Before a write: ERR_INVALID for a key that came with another body or is
  * badly formed. A slow route's key is claimed in a transaction of its own, and
  * ERR_CONFLICT while its first request runs. The REQUEST_ID of a quick
- * one without a key is not looked for: hardly any comes twice, and storing the
+ * one that asks nobody is not looked for: hardly any comes twice, and storing the
  * reply finds that out. */
 MUST_USE enum err idempotency_start(struct req *r, enum idempotency *what);
 
-/* After it, in its transaction: stores the reply. ERR_CONFLICT when this
- * REQUEST_ID was done before, or meanwhile by another instance. */
+/* After it, in its transaction: stores the reply. ERR_CONFLICT when the request
+ * was done before, or meanwhile by another instance. */
 MUST_USE enum err idempotency_store(struct req *r);
 
-/* After a write that failed with err and is rolled back: OK, with the reply of
- * the time before, when this REQUEST_ID was done already; else err. */
-MUST_USE enum err idempotency_recall(struct req *r, enum err err);
+/* After a write that failed and is rolled back: was it done before? Then its reply
+ * is the one of that time. */
+MUST_USE bool idempotency_recall(struct req *r);
 
 /* After a refusal of a slow route: gives its claim back. */
 void idempotency_forget(struct req *r);

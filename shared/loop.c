@@ -230,6 +230,7 @@ serve_all_answered(struct loop *l)
 		serve_answered(l, tasks[i]);
 }
 
+/* What it logs of its effects is there twice then. */
 static void
 handle_again(struct req *r)
 {
@@ -259,12 +260,10 @@ end_turn(struct loop *l)
 
 	if (wrote)
 		CRASH_POINT("before-turn-commit");
-	err = db_turn_end(&l->ctx.db);
-	if (err == ERR_DEFER) {
+	if (db_turn_undo(&l->ctx.db))
 		for (size_t i = 0; i < l->held_count; i++)
 			handle_again(l->held[i].r);
-		err = db_turn_end(&l->ctx.db);
-	}
+	err = db_turn_end(&l->ctx.db);
 	if (wrote && err == OK)
 		CRASH_POINT("after-turn-commit");
 	for (size_t i = 0; i < l->held_count; i++) {

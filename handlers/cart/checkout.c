@@ -10,7 +10,8 @@
  * failure calls again and finds the reservation and the invoice that are made
  * already. That is the client's next try, or a job in either instance; a lease
  * lets one at it at a time, and a taker whose lease was lost records nothing
- * (attempts has gone on). What a power cut undoes of the rest is done again.
+ * (attempts has gone on). Where it stopped, and that it is done, a power cut may
+ * undo: it comes to the same end again. That it is undone stays so.
  *
  * One that is not through after ten minutes, and has no invoice, is undone, well
  * before product lets the reservation expire.
@@ -24,7 +25,7 @@
 #include "shared/outbox.h"
 #include "shared/req.h"
 
-#define LEASE (20 * CLOCK_SECOND) /* longer than the calls take */
+#define LEASE (20 * CLOCK_SECOND) /* longer than the calls of one in time take */
 #define RESUME_EVERY (5 * CLOCK_SECOND)
 #define KEEP CLOCK_DAY
 
@@ -194,7 +195,8 @@ record(struct ctx *ctx, const struct checkout *c)
 	struct db *db = &ctx->db;
 	enum err err;
 
-	if ((err = db_begin_relaxed(db)))
+	err = c->state == UNDONE ? db_begin(db) : db_begin_relaxed(db);
+	if (err)
 		return err; /* the lease runs out */
 	err = db_exec(db, &checkout_record,
 	    DB_ARGS(DB_TEXT(c->id), DB_INT(c->attempts),

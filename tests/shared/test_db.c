@@ -7,6 +7,9 @@
 #include "tests/faults.h"
 
 STMT(put, "INSERT INTO pair (name, number) VALUES ($1, $2)");
+STMT(spoil,
+    "UPDATE pair SET number = CASE WHEN number > 1 THEN 0.5 ELSE 7 END");
+
 STMT(put_returning,
     "INSERT INTO pair (name, number) VALUES ($1, $2) RETURNING id");
 STMT(get, "SELECT id, name, number, bytes FROM pair WHERE name = $1");
@@ -207,17 +210,55 @@ test_db__a_turn_is_done_again_when_one_fails_half_done(void **state)
 	struct ctx loop = open_grouped(*state);
 	uint64_t commits = db_counts.commits, failed = db_counts.commits_failed;
 
-	for (int i = 0; i < 2; i++) { /* and each turn anew */
-		ten(&loop.db, is_odd, 0x3ff);
-		assert_int_equal(db_turn_end(&loop.db), ERR_DEFER);
-		assert_int_equal(count(*state), 0);
-		ten(&loop.db, is_odd, 0x3ff);
+	ten(&loop.db, is_odd, 0x3ff);
+	assert_true(db_turn_undo(&loop.db));
+	assert_int_equal(count(*state), 0);
+	ten(&loop.db, is_odd, 0x3ff);
+	assert_false(db_turn_undo(&loop.db));
+	assert_int_equal(db_turn_end(&loop.db), OK);
+	assert_int_equal(count(*state), 5);
+	assert_int_equal(db_counts.commits - commits, 1);
+	assert_int_equal(db_counts.commits_failed, failed);
+	db_close(&loop.db);
+}
+
+/* Where some are sold out, one in each turn fails. */
+static void
+test_db__savepoints_are_kept_while_they_are_needed(void **state)
+{
+	static const bool undone[] = { true, false, false, false, true };
+	static const unsigned puts[] = { 0x3ff, 0x3ff, 0x3ff, 0x155, 0x3ff };
+	struct ctx loop = open_grouped(*state);
+
+	for (size_t i = 0; i < ARRAY_LEN(puts); i++) {
+		ten(&loop.db, is_odd, puts[i]);
+		assert_int_equal(db_turn_undo(&loop.db), undone[i]);
+		if (undone[i])
+			ten(&loop.db, is_odd, puts[i]);
 		assert_int_equal(db_turn_end(&loop.db), OK);
 		assert_int_equal(count(*state), 5);
 		assert_int_equal(sql_int(*state, "DELETE FROM pair"), INT_NONE);
 	}
-	assert_int_equal(db_counts.commits - commits, 2);
-	assert_int_equal(db_counts.commits_failed, failed);
+	db_close(&loop.db);
+}
+
+/* Its first row can be changed, the second cannot. SQLite counts none, and does not
+ * undo the first in all tables. */
+static void
+test_db__a_statement_that_fails_half_way_counts_as_a_change(void **state)
+{
+	struct ctx loop = open_grouped(*state);
+
+	assert_int_equal(put_pair(single(state), "a", 1), OK);
+	assert_int_equal(put_pair(single(state), "b", 999), OK);
+	assert_int_equal(db_begin(&loop.db), OK);
+	assert_int_equal(db_commit(&loop.db), OK);
+	assert_int_equal(db_begin(&loop.db), OK);
+	assert_int_equal(db_exec(&loop.db, &spoil, DB_NO_ARGS), ERR_INTERNAL);
+	db_rollback(&loop.db);
+	assert_true(db_turn_undo(&loop.db));
+	assert_int_equal(db_turn_end(&loop.db), OK);
+	assert_int_equal(sql_int(*state, "SELECT sum(number) FROM pair"), 1000);
 	db_close(&loop.db);
 }
 
@@ -435,6 +476,8 @@ main(void)
 		TEST(test_db__a_transaction_is_all_or_nothing),
 		TEST(test_db__a_turn_commits_once_and_only_at_its_end),
 		TEST(test_db__a_turn_is_done_again_when_one_fails_half_done),
+		TEST(test_db__savepoints_are_kept_while_they_are_needed),
+		TEST(test_db__a_statement_that_fails_half_way_counts_as_a_change),
 		TEST(test_db__the_first_of_a_turn_may_fail_half_done),
 		TEST(test_db__a_lost_turn_refuses_the_rest_of_it),
 		TEST(test_db__a_full_disk_acknowledges_nothing),
