@@ -113,7 +113,7 @@ struct db {
 	bool careful;  /* each part has a savepoint */
 	bool spoilt;   /* a part failed when it had changed something */
 	bool broken;   /* the turn's transaction is lost */
-	int64_t changed; /* rows, before the part at hand */
+	int64_t changed; /* rows, before the part at hand; -1: what failed may have */
 	bool notify;   /* committed() is due */
 	bool waited;   /* for another writer, in this turn */
 	bool relaxed;  /* the handle's commits do not wait for the disk */

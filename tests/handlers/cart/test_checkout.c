@@ -1,6 +1,7 @@
 #include "tests/loopback.h"
 
 #include "shared/clock.h"
+#include "tests/faults.h"
 
 #define CART "/user/1/cart"
 #define CHECKOUT CART "/checkout"
@@ -596,6 +597,31 @@ test_checkout__freezes_the_cart(void **state)
 	assert_int_equal(int_at(&rep, "version"), 2);
 }
 
+/* That it is done comes out again after a power cut, by its keys. That it is
+ * undone might not: product may have more by then. */
+static void
+test_checkout__waits_for_the_disk_where_it_must(void **state)
+{
+	struct t *t = *state;
+	struct reply_seen rep;
+	long syncs;
+
+	fill_cart(t);
+	peer(t, RESERVE, 409, PRICE_CHANGED); /* the log's header is synced */
+	rep = check_out(t);
+	syncs = fault_syncs;
+	peer(t, RESERVE, 409, PRICE_CHANGED);
+	rep = check_out(t);
+	assert_status(&rep, 409);
+	assert_int_equal(fault_syncs - syncs, 2); /* frozen, undone */
+	syncs = fault_syncs;
+	peer(t, RESERVE, 201, RESERVED);
+	peer(t, INVOICE, 201, INVOICE_7);
+	rep = check_out(t);
+	assert_is_invoice(&rep);
+	assert_int_equal(fault_syncs - syncs, 1); /* frozen */
+}
+
 /* payment comes back after ten minutes: is there an invoice? */
 static void
 test_checkout__is_undone_when_late_without_invoice(void **state)
@@ -733,6 +759,7 @@ main(void)
 		TEST(test_checkout__is_done_when_late_with_invoice),
 		TEST(test_checkout__client_hears_that_it_was_too_late),
 		TEST(test_checkout__job_takes_the_one_that_waits_longest),
+		TEST(test_checkout__waits_for_the_disk_where_it_must),
 		TEST(test_checkout__is_kept_for_a_day),
 	};
 
