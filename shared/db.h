@@ -21,7 +21,7 @@
  * with one fsync. Replies wait until then. After a failure of db_turn_end()
  * nothing of the turn may be acknowledged, and whether it is on disk is not known.
  *
- * A savepoint for each request of a turn would be a third of what a small write
+ * A savepoint for each request of a turn would be a quarter of what a small write
  * costs, and few requests change something before they fail. When one does, the
  * turn is undone (db_turn_undo) and done again, this time with savepoints; and so
  * are those that follow, until one passes without such a failure.

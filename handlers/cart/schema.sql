@@ -5,10 +5,10 @@
 CREATE TABLE checkout (
     id             TEXT NOT NULL PRIMARY KEY, -- random; the Idempotency-Keys of its calls begin with it
     user_id        INTEGER NOT NULL,  -- whose cart it is
-    state          TEXT NOT NULL      -- the step it is at, or how it ended; see checkout.c
+    state          TEXT NOT NULL      -- the step it stopped at, or how it ended; see checkout.c
                    CHECK (state IN ('reserve', 'invoice', 'done', 'undone')),
     lines          TEXT NOT NULL,     -- JSON: the items of the frozen cart
-    reservation_id INTEGER,           -- product's, once it is made
+    reservation_id INTEGER,           -- product's, if it was made before that
     invoice_id     INTEGER,           -- payment's, once it is made
     invoice        TEXT,              -- JSON: the invoice as payment gave it
     problem        TEXT,              -- type of the problem it was undone for
@@ -17,7 +17,7 @@ CREATE TABLE checkout (
     leased_until   INTEGER,           -- its taker's alone until then; NULL: anybody's
     answered_at    INTEGER,           -- when a client was given the invoice; NULL: none was yet
     created_at     INTEGER NOT NULL,
-    updated_at     INTEGER NOT NULL   -- of the last step, or the last failure to take one
+    updated_at     INTEGER NOT NULL   -- when it began, stopped or ended
 ) STRICT;
 
 -- A cart is checked out once at a time.
