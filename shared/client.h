@@ -46,4 +46,13 @@ int64_t client_pause(struct client *client, struct arena *a, const char *path);
 MUST_USE enum err client_call(struct client *client, struct arena *a,
     const struct client_call *call, struct client_reply *reply);
 
+/* Is this status a refusal that asking again will not change? One of who asks, or
+ * when, is not. */
+static inline bool
+client_refused(int status)
+{
+	return status >= 400 && status < 500 && status != 401 && status != 403
+	    && status != 408 && status != 409 && status != 425 && status != 429;
+}
+
 #endif

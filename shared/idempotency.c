@@ -260,12 +260,13 @@ idempotency_store(struct req *r)
 void
 idempotency_forget(struct req *r)
 {
-	struct name name = name_of(r);
+	struct name name;
 	enum err err;
 
 	if (*key_of(r) == '\0' || !(r->route->flags & ROUTE_SLOW)
 	    || db_begin_relaxed(r->db))
 		return;
+	name = name_of(r);
 	err = db_exec(r->db, &idempotency_drop,
 	    DB_ARGS(DB_TEXT(name.scope), DB_TEXT(name.key),
 		DB_TEXT(r->param[PARAM_REQUEST_ID])));

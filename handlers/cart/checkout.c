@@ -221,7 +221,7 @@ run(struct ctx *ctx, struct checkout *c)
 
 	if (states[c->state].step == NULL)
 		return OK; /* it came to its end before */
-	while (states[c->state].step != NULL) {
+	do {
 		err = states[c->state].step(ctx, c);
 		if (err && err != ERR_CONFLICT) {
 			if (record(ctx, c) == OK)
@@ -231,7 +231,7 @@ run(struct ctx *ctx, struct checkout *c)
 		c->state = err ? states[c->state].refused
 			       : states[c->state].next;
 		CRASH_POINT("after-step");
-	}
+	} while (states[c->state].step != NULL);
 	return record(ctx, c);
 }
 

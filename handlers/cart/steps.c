@@ -64,14 +64,6 @@ has_type(const struct client_reply *reply, const char *urn)
 	return type != NULL && strcmp(type, urn) == 0;
 }
 
-/* A refusal that asking again will not change: not of who asks, or when. */
-static bool
-is_final(int status)
-{
-	return status >= 400 && status < 500 && status != 401 && status != 403
-	    && status != 408 && status != 409 && status != 425 && status != 429;
-}
-
 /* What an answer means for the checkout; *id is of what was made. */
 static enum err
 judge(struct checkout *c, const struct target *target,
@@ -86,7 +78,7 @@ judge(struct checkout *c, const struct target *target,
 	LOG(LOG_WARN, "a call of a checkout is refused",
 	    LOG_TEXT("checkout", c->id), LOG_TEXT("path", target->path),
 	    LOG_INT("status", reply->status));
-	if (!is_final(reply->status))
+	if (!client_refused(reply->status))
 		return ERR_UNAVAILABLE;
 	return refuse(c, "checkout-refused",
 	    "this cart cannot be checked out as it is");
