@@ -16,6 +16,11 @@
 #define BACKOFF_CEILING (5 * CLOCK_MINUTE)
 #define PRUNE_EVERY CLOCK_HOUR
 #define POLL (2 * CLOCK_SECOND) /* for what a dead instance left behind */
+#define RECEIVERS_MAX 8		/* there are six services */
+#define SHARE_MAX 8		/* messages of a turn for one receiver */
+#define SHARE_TIME CLOCK_SECOND /* then a slow one's next wait a turn */
+#define UNTRIED (-1)
+#define UNREACHABLE 0
 
 /* A message waits while an older one of its subject is there. */
 #define LIVE "subject = $1 AND dead_at IS NULL"
@@ -33,21 +38,25 @@ STMT(outbox_receiver,
 
 /* due_at too: the message is nobody's to look at until the lease is over. */
 STMT(outbox_lease,
-    "UPDATE outbox SET leased_until = $1, due_at = $1, attempts = attempts + 1"
-    " WHERE id = (SELECT id FROM outbox WHERE dead_at IS NULL AND waits = 0"
-    "  AND receiver = $2 AND due_at <= $3 ORDER BY due_at, id LIMIT 1)"
+    "UPDATE outbox SET leased_until = $1, due_at = $1"
+    " WHERE id IN (SELECT id FROM outbox WHERE dead_at IS NULL AND waits = 0"
+    "  AND receiver = $2 AND due_at <= $3 ORDER BY due_at, id LIMIT $4)"
     " RETURNING id, subject, method, path, body, key, attempts");
 
 /* By its key: when the lease ran out, the id may be another message's. */
 STMT(outbox_delivered, "DELETE FROM outbox WHERE id = $1 AND key = $2");
 
-STMT(outbox_again,
-    "UPDATE outbox SET leased_until = NULL, due_at = $3, last_error = $4"
+STMT(outbox_untried,
+    "UPDATE outbox SET leased_until = NULL, due_at = $3"
     " WHERE id = $1 AND key = $2");
 
+STMT(outbox_again,
+    "UPDATE outbox SET leased_until = NULL, due_at = $3, last_error = $4,"
+    " attempts = attempts + 1 WHERE id = $1 AND key = $2");
+
 STMT(outbox_dead,
-    "UPDATE outbox SET leased_until = NULL, dead_at = $3, last_error = $4"
-    " WHERE id = $1 AND key = $2");
+    "UPDATE outbox SET leased_until = NULL, dead_at = $3, last_error = $4,"
+    " attempts = attempts + 1 WHERE id = $1 AND key = $2");
 
 /* The oldest of a subject that nothing goes before any more. */
 STMT(outbox_next,
@@ -94,29 +103,51 @@ outbox_drop(struct db *db, const char *subject)
 }
 
 struct message {
-	int64_t id, attempts;
+	int64_t id, attempts; /* before this one */
 	const char *subject, *method, *path, *body, *key;
+	int status; /* of the reply; or UNTRIED, UNREACHABLE */
 };
 
+/* What one receiver gets in a turn. */
+struct share {
+	const char *receiver;
+	struct message messages[SHARE_MAX];
+	size_t count;
+};
+
+struct turn {
+	struct share shares[RECEIVERS_MAX];
+	size_t count;
+};
+
+static const char *
+text(const struct db_rows *q, int column)
+{
+	const char *s = db_text(q, column);
+
+	return s != NULL ? arena_strdup(q->db->arena, s) : NULL;
+}
+
 static enum err
-lease(struct db *db, const char *receiver, struct message *m)
+lease(struct db *db, struct share *s)
 {
 	int64_t now = clock_ms();
-	enum err err;
+	struct db_rows q = db_query(db, &outbox_lease,
+	    DB_ARGS(DB_INT(now + LEASE), DB_TEXT(s->receiver), DB_INT(now),
+		DB_INT(SHARE_MAX)));
 
-	if ((err = db_begin_relaxed(db)))
-		return err;
-	err = db_get(db, &outbox_lease,
-	    DB_ARGS(DB_INT(now + LEASE), DB_TEXT(receiver), DB_INT(now)),
-	    DB_INTO(DB_INT_TO(&m->id), DB_TEXT_TO(&m->subject),
-		DB_TEXT_TO(&m->method), DB_TEXT_TO(&m->path),
-		DB_TEXT_TO(&m->body), DB_TEXT_TO(&m->key),
-		DB_INT_TO(&m->attempts)));
-	if (err) {
-		db_rollback(db);
-		return err;
-	}
-	return db_commit(db);
+	while (db_next(&q))
+		s->messages[s->count++] = (struct message) {
+			.id = db_int(&q, 0),
+			.subject = text(&q, 1),
+			.method = text(&q, 2),
+			.path = text(&q, 3),
+			.body = text(&q, 4),
+			.key = text(&q, 5),
+			.attempts = db_int(&q, 6),
+			.status = UNTRIED,
+		};
+	return db_end(&q);
 }
 
 static int64_t
@@ -133,40 +164,36 @@ backoff(int64_t attempts)
 /* Deleting what is not there has come true; and what is about somebody or
  * something that is gone for good came too late, which nobody can mend. */
 static bool
-is_delivered(const struct message *m, int status)
+is_delivered(const struct message *m)
 {
-	return (status >= 200 && status < 300) || status == 410
-	    || (status == 404 && strcmp(m->method, "DELETE") == 0);
-}
-
-/* A refusal that trying again will not change. */
-static bool
-is_final(int status)
-{
-	return status >= 400 && status < 500 && status != 401 && status != 403
-	    && status != 408 && status != 409 && status != 425 && status != 429;
+	return (m->status >= 200 && m->status < 300) || m->status == 410
+	    || (m->status == 404 && strcmp(m->method, "DELETE") == 0);
 }
 
 /* How it went: delivered, dead, or due again. */
 static enum err
-record(struct db *db, const struct message *m, enum err sent, int status)
+record(struct db *db, const struct message *m)
 {
-	int64_t now = clock_ms();
-	const char *why = arena_printf(db->arena,
-	    sent ? "not reachable" : "status %d", status);
+	int64_t now = clock_ms(), tries = m->attempts + 1;
+	const char *why = m->status == UNREACHABLE
+	    ? "not reachable"
+	    : arena_printf(db->arena, "status %d", m->status);
 	enum err err;
 
-	if (!sent && is_delivered(m, status))
+	if (is_delivered(m))
 		return db_exec(db, &outbox_delivered,
 		    DB_ARGS(DB_INT(m->id), DB_TEXT(m->key)));
 	err = db_exec(
 	    db, &outbox_dropped, DB_ARGS(DB_INT(m->id), DB_TEXT(m->key)));
 	if (err || db_changes(db) > 0)
 		return err;
-	if (m->attempts < TRIES_MAX && (sent || !is_final(status)))
+	if (m->status == UNTRIED)
+		return db_exec(db, &outbox_untried,
+		    DB_ARGS(DB_INT(m->id), DB_TEXT(m->key), DB_INT(now)));
+	if (tries < TRIES_MAX && !client_refused(m->status))
 		return db_exec(db, &outbox_again,
 		    DB_ARGS(DB_INT(m->id), DB_TEXT(m->key),
-			DB_INT(now + backoff(m->attempts)), DB_TEXT(why)));
+			DB_INT(now + backoff(tries)), DB_TEXT(why)));
 	/* Without the query: an address may stand there. */
 	LOG(LOG_ERROR, "message given up", LOG_INT("message", m->id),
 	    LOG_TEXT("path",
@@ -184,60 +211,85 @@ outbox_advance(struct db *db, const char *subject)
 	    DB_ARGS(DB_TEXT(subject), DB_INT(clock_ms())));
 }
 
+static void
+deliver(struct ctx *ctx, struct message *m)
+{
+	struct client_reply reply;
+	enum err err;
+
+	CRASH_POINT("before-delivery");
+	err = client_call(ctx->client, &ctx->arena,
+	    &(struct client_call) { .method = m->method,
+		.path = m->path,
+		.body = m->body,
+		.key = m->key,
+		.timeout_ms = TIMEOUT_MS },
+	    &reply);
+	CRASH_POINT("after-delivery");
+	m->status = err ? UNREACHABLE : reply.status;
+}
+
+/* Until the receiver fails: what is left of its share is given back untried. */
+static void
+deliver_share(struct ctx *ctx, struct share *s)
+{
+	int64_t until = clock_ms() + SHARE_TIME;
+
+	for (size_t i = 0; i < s->count && clock_ms() < until; i++) {
+		deliver(ctx, &s->messages[i]);
+		if (s->messages[i].status == UNREACHABLE)
+			return;
+	}
+}
+
 static enum err
-settle(struct db *db, const struct message *m, enum err sent, int status)
+settle(struct db *db, struct share *s)
+{
+	enum err err = OK;
+
+	for (size_t i = 0; !err && i < s->count; i++)
+		if ((err = record(db, &s->messages[i])) == OK)
+			err = outbox_advance(db, s->messages[i].subject);
+	return err;
+}
+
+/* A transaction that does the same for each receiver of the turn. */
+static enum err
+for_each(struct db *db, struct turn *t,
+    enum err (*fn)(struct db *db, struct share *s))
 {
 	enum err err;
 
 	if ((err = db_begin_relaxed(db)))
 		return err;
-	if ((err = record(db, m, sent, status))
-	    || (err = outbox_advance(db, m->subject))) {
-		db_rollback(db);
-		return err;
-	}
+	for (size_t i = 0; i < t->count; i++)
+		if ((err = fn(db, &t->shares[i]))) {
+			db_rollback(db);
+			return err;
+		}
 	return db_commit(db);
 }
 
-static enum err
-deliver(struct ctx *ctx, const char *receiver)
-{
-	struct message m;
-	struct client_reply reply;
-	enum err err, sent;
-
-	if ((err = lease(&ctx->db, receiver, &m)))
-		return err;
-	CRASH_POINT("before-delivery");
-	sent = client_call(ctx->client, &ctx->arena,
-	    &(struct client_call) { .method = m.method,
-		.path = m.path,
-		.body = m.body,
-		.key = m.key,
-		.timeout_ms = TIMEOUT_MS },
-	    &reply);
-	CRASH_POINT("after-delivery");
-	return settle(&ctx->db, &m, sent, reply.status);
-}
-
-/* Sends one message, if one is due. How long there is nothing to do then. */
+/* Whose turn it is: all for whom something is due, and who are not left alone.
+ * How long there is nobody else then. */
 static int64_t
-serve(struct ctx *ctx, const char *receiver, int64_t due_at)
+look(struct ctx *ctx, struct turn *t)
 {
-	int64_t pause = client_pause(ctx->client, &ctx->arena, receiver),
-		wait = due_at - clock_ms();
+	int64_t least = POLL, now = clock_ms(), due_at, wait, pause;
+	const char *receiver = "";
 
-	if (pause > wait)
-		wait = pause;
-	if (wait > 0)
-		return wait;
-	switch (deliver(ctx, receiver)) {
-	case OK:
-	case ERR_NOT_FOUND: /* the other instance was quicker */
-		return 0;
-	default:
-		return POLL;
+	while (t->count < RECEIVERS_MAX
+	    && db_get(&ctx->db, &outbox_receiver, DB_ARGS(DB_TEXT(receiver)),
+		   DB_INTO(DB_TEXT_TO(&receiver), DB_INT_TO(&due_at)))
+		== OK) {
+		pause = client_pause(ctx->client, &ctx->arena, receiver);
+		wait = pause > due_at - now ? pause : due_at - now;
+		if (wait <= 0)
+			t->shares[t->count++].receiver = receiver;
+		else if (wait < least)
+			least = wait;
 	}
+	return least;
 }
 
 /* A look costs no lock, and a few reads along an index, however many wait. Who
@@ -246,17 +298,16 @@ serve(struct ctx *ctx, const char *receiver, int64_t due_at)
 int64_t
 outbox_run(struct ctx *ctx)
 {
-	int64_t least = POLL, due_at, wait;
-	const char *receiver = "";
+	struct turn t = { 0 };
+	int64_t wait = look(ctx, &t);
 
-	while (db_get(&ctx->db, &outbox_receiver, DB_ARGS(DB_TEXT(receiver)),
-		   DB_INTO(DB_TEXT_TO(&receiver), DB_INT_TO(&due_at)))
-	    == OK) {
-		wait = serve(ctx, receiver, due_at);
-		if (wait < least)
-			least = wait;
-	}
-	return least;
+	if (t.count == 0)
+		return wait;
+	if (for_each(&ctx->db, &t, lease))
+		return POLL;
+	for (size_t i = 0; i < t.count; i++)
+		deliver_share(ctx, &t.shares[i]);
+	return for_each(&ctx->db, &t, settle) ? POLL : 0;
 }
 
 int64_t

@@ -9,8 +9,9 @@
  * arrive in the order they were written. What the receiver refuses, or never
  * takes, is kept as dead for an administrator.
  *
- * The receivers take turns, a message each, and one that the client leaves
- * alone is not tried: who is slow or away holds up nobody else's messages.
+ * A turn sends each receiver a few messages, as many as a second is enough for,
+ * and one that the client leaves alone none: who is slow or away holds up nobody
+ * else's. What is sent together is leased, and later settled, in one transaction.
  */
 #ifndef COSTER_OUTBOX_H
 #define COSTER_OUTBOX_H

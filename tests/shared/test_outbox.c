@@ -220,7 +220,7 @@ test_outbox__subjects_keep_their_order(void **state)
 	put("a", "/x/a/2");
 	put("b", "/x/b/1");
 	put("a", "/x/a/3");
-	receiver.status = 503;
+	receiver.status = 0;
 	assert_string_equal(sent(), "POST /x/a/1");
 	receiver.status = 204;
 	/* what is behind it waits, and nobody else does */
@@ -420,6 +420,18 @@ test_outbox__what_is_dropped_is_not_sent(void **state)
 	assert_string_equal(sent(), "POST /x/b/1");
 }
 
+static void
+test_outbox__what_is_dropped_in_a_turn_is_not_given_back(void **state)
+{
+	(void)state;
+	put("b", "/x/b");
+	put("a", "/x/a");
+	receiver.status = 0;
+	receiver.meanwhile = drop_a;
+	assert_string_equal(sent(), "POST /x/b");
+	assert_int_equal(ask("SELECT count(*) FROM outbox"), 1);
+}
+
 /* While the first of a subject is under way, which may arrive. */
 static void
 drop_a_and_put(void)
@@ -526,18 +538,59 @@ note_request(void)
 static void
 test_outbox__receivers_take_turns(void **state)
 {
+	char subject[] = "a";
+
 	(void)state;
-	for (int i = 0; i < 3; i++)
-		put(i % 2 ? "a" : "b", "/slow/1");
-	put("c", "/quick?1");
-	put("d", "/quick");
+	for (; *subject <= 'j'; ++*subject)
+		put(subject, "/m");
+	put(subject, "/quick?1");
+	put("l", "/quick");
 	receiver.meanwhile = note_request;
 	*requests = '\0';
 	assert_int_equal(run(&ctx), 0);
-	assert_string_equal(requests, "POST /quick?1;POST /slow/1;");
-	assert_int_equal(run(&ctx), 0);
 	assert_string_equal(requests,
-	    "POST /quick?1;POST /slow/1;POST /quick;POST /slow/1;");
+	    "POST /m;POST /m;POST /m;POST /m;POST /m;POST /m;POST /m;POST /m;"
+	    "POST /quick?1;POST /quick;");
+	*requests = '\0';
+	assert_int_equal(run(&ctx), 0);
+	assert_string_equal(requests, "POST /m;POST /m;");
+	assert_int_equal(ask("SELECT count(*) FROM outbox"), 0);
+}
+
+static void
+take_long(void)
+{
+	note_request();
+	advance(600);
+	receiver.meanwhile = take_long;
+}
+
+/* What it had no time for is nobody's, and has not been tried. */
+static void
+test_outbox__a_slow_receiver_holds_up_nobody(void **state)
+{
+	(void)state;
+	put("a", "/slow");
+	put("b", "/slow");
+	put("c", "/slow");
+	put("d", "/zz");
+	receiver.meanwhile = take_long;
+	receiver.status = 503;
+	*requests = '\0';
+	assert_int_equal(run(&ctx), 0);
+	assert_string_equal(requests, "POST /slow;POST /slow;POST /zz;");
+	assert_int_equal(ask("SELECT count(*) FROM outbox"
+			     " WHERE leased_until IS NULL AND attempts = 1"),
+	    3);
+	assert_int_equal(ask("SELECT count(*) FROM outbox WHERE attempts = 0"
+			     " AND leased_until IS NULL AND last_error IS NULL"),
+	    1);
+	/* it goes first now */
+	receiver.status = 0;
+	*requests = '\0';
+	assert_int_equal(run(&other), 0);
+	assert_memory_equal(requests, "POST /slow;", strlen("POST /slow;"));
+	assert_int_equal(ask("SELECT attempts FROM outbox WHERE subject = 'c'"), 1);
 }
 
 static void
@@ -557,11 +610,11 @@ test_outbox__one_that_is_left_alone_is_not_tried(void **state)
 	/* its subject waits for it */
 	assert_int_equal(ask("SELECT count(*) FROM outbox"), 3);
 	receiver.pause = 0;
-	assert_string_equal(sent(), "POST /mail/1");
 	receiver.meanwhile = note_request;
 	*requests = '\0';
 	assert_int_equal(run(&ctx), 0);
-	assert_string_equal(requests, "POST /log;POST /mail/2;");
+	assert_string_equal(requests, "POST /mail/1;POST /mail/2;");
+	assert_string_equal(sent(), "POST /log");
 }
 
 /* What is looked at does not grow with what waits. */
@@ -786,11 +839,14 @@ main(void)
 		OUTBOX_TEST(test_outbox__what_becomes_of_it_is_in_the_status),
 		OUTBOX_TEST(test_outbox__a_dead_message_holds_up_nobody),
 		OUTBOX_TEST(test_outbox__what_is_dropped_is_not_sent),
+		OUTBOX_TEST(
+		    test_outbox__what_is_dropped_in_a_turn_is_not_given_back),
 		OUTBOX_TEST(test_outbox__what_follows_a_dropped_message_waits_for_it),
 		OUTBOX_TEST(test_outbox__two_instances_do_not_both_send_it),
 		OUTBOX_TEST(
 		    test_outbox__another_instance_takes_over_from_a_dead_one),
 		OUTBOX_TEST(test_outbox__receivers_take_turns),
+		OUTBOX_TEST(test_outbox__a_slow_receiver_holds_up_nobody),
 		OUTBOX_TEST(test_outbox__one_that_is_left_alone_is_not_tried),
 		OUTBOX_TEST(test_outbox__a_backlog_costs_nothing),
 		OUTBOX_TEST(test_outbox__an_administrator_sends_again),
