@@ -9,6 +9,7 @@
 
 #define IDLE_S 10
 #define FOREVER_S (24 * 3600)
+#define BODIES_MAX ((size_t)64 * 1024 * 1024) /* of those that wait */
 
 struct pool {
 	const struct app *app;
@@ -17,6 +18,7 @@ struct pool {
 	pthread_cond_t more;
 	struct task *first, **end;
 	size_t waiting, running, started, most;
+	size_t bodies; /* bytes that wait */
 	bool stopping;
 	pthread_t threads[];
 };
@@ -95,6 +97,7 @@ next_task(struct pool *p, time_t seconds)
 		if (p->first == NULL)
 			p->end = &p->first;
 		p->waiting--;
+		p->bodies -= t->len;
 		p->running++;
 	}
 	return t;
@@ -145,11 +148,13 @@ enqueue(struct pool *p, struct task *t)
 	bool taken;
 
 	pthread_mutex_lock(&p->lock);
-	taken = p->waiting < (size_t)p->app->settings.queue;
+	taken = p->waiting < (size_t)p->app->settings.queue
+	    && p->bodies + t->len <= BODIES_MAX;
 	if (taken) {
 		*p->end = t;
 		p->end = &t->next;
 		p->waiting++;
+		p->bodies += t->len;
 		if (p->waiting + p->running > p->started && p->started < p->most
 		    && thread_start(&p->threads[p->started], work, p) == OK)
 			p->started++;

@@ -4,8 +4,8 @@
  * that only have a question to another service, it is asked here.
  *
  * Workers start one by one as they are needed, and hold a connection to the
- * database only while they have something to do. The queue is bounded; what
- * finds it full is answered 503 at once.
+ * database only while they have something to do. The queue is bounded, in requests
+ * and in what their bodies have; what finds it full is answered 503 at once.
  */
 #ifndef COSTER_POOL_H
 #define COSTER_POOL_H

@@ -44,7 +44,7 @@ static const struct setting common_settings[] = {
 	    "debug, info, audit, warn or error"),
 	SETTING(struct app_settings, workers, "COSTER_WORKERS", "4",
 	    "threads for slow requests", .min = 1, .max = 64),
-	SETTING(struct app_settings, queue, "COSTER_QUEUE", "64",
+	SETTING(struct app_settings, queue, "COSTER_QUEUE", "256",
 	    "slow requests that may wait for one", .min = 1, .max = 10000),
 	SETTING(struct app_settings, idempotency_hours,
 	    "COSTER_IDEMPOTENCY_HOURS", "24",
