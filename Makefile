@@ -6,8 +6,8 @@ SERVICES := user email product cart payment stats
 # Every source there is. A service is the files of its folder and the library.
 SHARED   := arena auth breaker buf client clock config contract crash curl db doctor fcgi \
             field file handle idempotency jobs journal json log loop metrics migrate \
-            outbox outbox_admin page pool problem reply req restore route seen service text \
-            token
+            outbox outbox_turn outbox_admin page pool problem reply req restore route seen \
+            service text token
 user     := service account former proof session refresh grant throttle export notice \
             password keys command prune check
 email    := service message cap recipient template deliver mime transport smtp \

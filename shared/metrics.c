@@ -251,7 +251,7 @@ put_process(struct page *p, const struct app_settings *s)
 		    "How many may: workers and places in the queue.",
 		    (double)(s->workers + s->queue) },
 		{ "coster_pool_refused", "counter",
-		    "Requests refused because that queue was full.",
+		    "Requests refused because the queue had no place, or none for the body.",
 		    (double)metrics.refused },
 		{ "coster_writes", "counter",
 		    "Transactions of requests and jobs.",

@@ -430,6 +430,13 @@ test_outbox__what_is_dropped_in_a_turn_is_not_given_back(void **state)
 	receiver.meanwhile = drop_a;
 	assert_string_equal(sent(), "POST /x/b");
 	assert_int_equal(ask("SELECT count(*) FROM outbox"), 1);
+	/* nor is it sent, when it waited for its turn */
+	advance(CLOCK_SECOND);
+	put("a", "/x/a");
+	receiver.status = 204;
+	receiver.meanwhile = drop_a;
+	assert_string_equal(sent(), "POST /x/b");
+	assert_int_equal(ask("SELECT count(*) FROM outbox"), 0);
 }
 
 /* While the first of a subject is under way, which may arrive. */
@@ -524,6 +531,36 @@ test_outbox__another_instance_takes_over_from_a_dead_one(void **state)
 	}
 }
 
+static void
+another_has_leased_them(void)
+{
+	advance(LEASE_MS);
+	assert_int_equal(
+	    sqlite3_exec(other.db.handle,
+		"UPDATE outbox SET leased_until = 7, due_at = 7", NULL, NULL,
+		NULL),
+	    SQLITE_OK);
+}
+
+static void
+test_outbox__what_another_has_leased_stays_its_own(void **state)
+{
+	static const int statuses[] = { 0, 422, 503 };
+
+	(void)state;
+	put("a", "/x/a");
+	put("b", "/x/b");
+	for (size_t i = 0; i < ARRAY_LEN(statuses); i++) {
+		receiver.meanwhile = another_has_leased_them;
+		receiver.status = statuses[i];
+		assert_string_equal(sent(), "POST /x/a");
+		assert_int_equal(
+		    ask("SELECT count(*) FROM outbox WHERE leased_until = 7"
+			" AND due_at = 7 AND attempts = 0 AND dead_at IS NULL"),
+		    2);
+	}
+}
+
 /* Which requests a run sends, in their order. */
 static char requests[256];
 
@@ -557,11 +594,13 @@ test_outbox__receivers_take_turns(void **state)
 	assert_int_equal(ask("SELECT count(*) FROM outbox"), 0);
 }
 
+static int64_t call_takes;
+
 static void
 take_long(void)
 {
 	note_request();
-	advance(600);
+	advance(call_takes);
 	receiver.meanwhile = take_long;
 }
 
@@ -575,7 +614,8 @@ test_outbox__a_slow_receiver_holds_up_nobody(void **state)
 	put("c", "/slow");
 	put("d", "/zz");
 	receiver.meanwhile = take_long;
-	receiver.status = 503;
+	receiver.status = 500;
+	call_takes = 600;
 	*requests = '\0';
 	assert_int_equal(run(&ctx), 0);
 	assert_string_equal(requests, "POST /slow;POST /slow;POST /zz;");
@@ -585,12 +625,23 @@ test_outbox__a_slow_receiver_holds_up_nobody(void **state)
 	assert_int_equal(ask("SELECT count(*) FROM outbox WHERE attempts = 0"
 			     " AND leased_until IS NULL AND last_error IS NULL"),
 	    1);
-	/* it goes first now */
-	receiver.status = 0;
+}
+
+static void
+test_outbox__a_slow_receiver_is_sent_what_is_oldest(void **state)
+{
+	(void)state;
+	put("a", "/slow/a1");
+	put("a", "/slow/a2");
+	put("a", "/slow/a3");
+	put("b", "/slow/b");
+	receiver.meanwhile = take_long;
+	call_takes = CLOCK_SECOND;
 	*requests = '\0';
-	assert_int_equal(run(&other), 0);
-	assert_memory_equal(requests, "POST /slow;", strlen("POST /slow;"));
-	assert_int_equal(ask("SELECT attempts FROM outbox WHERE subject = 'c'"), 1);
+	for (int i = 0; i < 4; i++)
+		assert_int_equal(run(&ctx), 0);
+	assert_string_equal(requests,
+	    "POST /slow/a1;POST /slow/b;POST /slow/a2;POST /slow/a3;");
 }
 
 static void
@@ -624,7 +675,7 @@ test_outbox__a_backlog_costs_nothing(void **state)
 	static const char *const statements[] = {
 		"SELECT receiver, due_at FROM outbox WHERE dead_at IS NULL"
 		" AND waits = 0 AND receiver > '' ORDER BY receiver, due_at",
-		"SELECT id FROM outbox WHERE dead_at IS NULL AND waits = 0"
+		"SELECT body FROM outbox WHERE dead_at IS NULL AND waits = 0"
 		" AND receiver = 'x' AND due_at <= 1 ORDER BY due_at, id",
 		"SELECT min(id) FROM outbox WHERE subject = 'a'"
 		" AND dead_at IS NULL",
@@ -726,6 +777,28 @@ test_outbox__an_administrator_drops(void **state)
 	assert_string_equal(sent(), "POST /x/3");
 	assert_int_equal(command("outbox drop", "3"), EX_DATAERR);
 	assert_int_equal(command("outbox drop", "-3"), EX_USAGE);
+}
+
+static void
+drop_second(void)
+{
+	assert_int_equal(command("outbox drop", "2"), EX_OK);
+	assert_true(run(&other) == 0); /* what followed it goes now */
+}
+
+/* By one who has it in hand and did not come to it yet. */
+static void
+test_outbox__what_an_administrator_drops_is_sent_never(void **state)
+{
+	(void)state;
+	put("a", "/x/1");
+	put("b", "/x/2");
+	put("b", "/x/3");
+	receiver.meanwhile = drop_second;
+	run(&ctx);
+	assert_int_equal(receiver.count, 2);
+	assert_string_equal(receiver.request, "POST /x/3");
+	assert_int_equal(ask("SELECT count(*) FROM outbox"), 0);
 }
 
 static void
@@ -845,13 +918,17 @@ main(void)
 		OUTBOX_TEST(test_outbox__two_instances_do_not_both_send_it),
 		OUTBOX_TEST(
 		    test_outbox__another_instance_takes_over_from_a_dead_one),
+		OUTBOX_TEST(test_outbox__what_another_has_leased_stays_its_own),
 		OUTBOX_TEST(test_outbox__receivers_take_turns),
 		OUTBOX_TEST(test_outbox__a_slow_receiver_holds_up_nobody),
+		OUTBOX_TEST(test_outbox__a_slow_receiver_is_sent_what_is_oldest),
 		OUTBOX_TEST(test_outbox__one_that_is_left_alone_is_not_tried),
 		OUTBOX_TEST(test_outbox__a_backlog_costs_nothing),
 		OUTBOX_TEST(test_outbox__an_administrator_sends_again),
 		OUTBOX_TEST(test_outbox__what_is_under_way_is_not_sent_twice),
 		OUTBOX_TEST(test_outbox__an_administrator_drops),
+		OUTBOX_TEST(
+		    test_outbox__what_an_administrator_drops_is_sent_never),
 		OUTBOX_TEST(test_outbox__a_list_names_nobody),
 		OUTBOX_TEST(test_outbox__a_database_of_before_is_taken_over),
 		OUTBOX_TEST(test_outbox__sleeps_as_long_as_it_may),
