@@ -131,10 +131,12 @@ set_up(struct db *db)
 		NULL, NULL, NULL)
 		!= SQLITE_OK)
 		return ERR_UNAVAILABLE;
-	/* Of the cache's 2 MB a thread that is not the loop needs little. */
-	if (db->kind == DB_SINGLE
-	    && sqlite3_exec(h, "PRAGMA cache_size = -512", NULL, NULL, NULL)
-		!= SQLITE_OK)
+	/* In KiB. A thread that is not the loop needs little. */
+	if (sqlite3_exec(h,
+		db->kind == DB_SINGLE ? "PRAGMA cache_size = -512"
+				      : "PRAGMA cache_size = -1800",
+		NULL, NULL, NULL)
+	    != SQLITE_OK)
 		return ERR_UNAVAILABLE;
 	sqlite3_wal_hook(h, note_wal_pages, NULL);
 	return OK;
