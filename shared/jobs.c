@@ -2,6 +2,7 @@
 
 #include <malloc.h>
 #include <signal.h>
+#include <sodium.h>
 
 #include "shared/client.h"
 #include "shared/clock.h"
@@ -96,6 +97,17 @@ job_drop(struct db *db, const struct stmt *stmts, size_t count,
 		dropped += db_changes(db);
 	}
 	return db_commit(db) == OK && dropped > 0 ? 0 : every;
+}
+
+int64_t
+job_backoff(int64_t tries, int64_t first, int64_t ceiling)
+{
+	int64_t most = first << (tries < 16 ? tries - 1 : 15);
+
+	if (most > ceiling)
+		most = ceiling;
+	/* Jitter, so that what failed together does not come back together. */
+	return most / 2 + (int64_t)randombytes_uniform((uint32_t)most / 2 + 1);
 }
 
 static int64_t

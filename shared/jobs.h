@@ -21,6 +21,10 @@ void ctx_close(struct ctx *ctx);
 int64_t job_drop(struct db *db, const struct stmt *stmts, size_t count,
     struct db_args args, int64_t every);
 
+/* How long to wait after so many tries, at least one: first, then ever twice as
+ * long up to the ceiling, less up to half of it. */
+int64_t job_backoff(int64_t tries, int64_t first, int64_t ceiling);
+
 /* A thread with all signals blocked and a small stack. */
 MUST_USE enum err thread_start(
     pthread_t *thread, void *(*run)(void *), void *argument);

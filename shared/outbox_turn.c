@@ -3,11 +3,10 @@
  */
 #include "shared/outbox.h"
 
-#include <sodium.h>
-
 #include "shared/client.h"
 #include "shared/clock.h"
 #include "shared/crash.h"
+#include "shared/jobs.h"
 #include "shared/log.h"
 
 #define LEASE (30 * CLOCK_SECOND)
@@ -126,17 +125,6 @@ lease(struct db *db, struct share *s)
 	return err;
 }
 
-static int64_t
-backoff(int64_t attempts)
-{
-	int64_t wait = BACKOFF_FIRST << (attempts < 16 ? attempts - 1 : 15);
-
-	if (wait > BACKOFF_CEILING)
-		wait = BACKOFF_CEILING;
-	/* Jitter, so that what failed together does not come back together. */
-	return wait / 2 + (int64_t)randombytes_uniform((uint32_t)wait / 2 + 1);
-}
-
 /* Deleting what is not there has come true; and what is about somebody or
  * something that is gone for good came too late, which nobody can mend. */
 static bool
@@ -149,9 +137,12 @@ is_delivered(const struct message *m)
 static enum err
 try_again(struct db *db, const struct message *m, const char *why)
 {
+	int64_t wait
+	    = job_backoff(m->attempts + 1, BACKOFF_FIRST, BACKOFF_CEILING);
+
 	return db_exec(db, &outbox_again,
 	    DB_ARGS(DB_INT(m->id), DB_TEXT(m->key), DB_INT(m->leased_until),
-		DB_INT(clock_ms() + backoff(m->attempts + 1)), DB_TEXT(why)));
+		DB_INT(clock_ms() + wait), DB_TEXT(why)));
 }
 
 static enum err

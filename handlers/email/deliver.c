@@ -11,12 +11,11 @@
  * the server's answer and the record of it sends a mail twice, then with the
  * same Message-ID. No transaction is open while a server is spoken to.
  */
-#include <sodium.h>
-
 #include "handlers/email/mime.h"
 #include "handlers/email/transport.h"
 #include "shared/clock.h"
 #include "shared/crash.h"
+#include "shared/jobs.h"
 #include "shared/log.h"
 
 #define LEASE (2 * CLOCK_MINUTE) /* longer than any attempt takes */
@@ -174,17 +173,6 @@ send_mail(struct arena *a, const struct mail *m, const char **answer)
 	return transport.kind->send(transport.self, a, &mail, answer);
 }
 
-static int64_t
-backoff(int64_t attempts)
-{
-	int64_t wait = BACKOFF_FIRST << (attempts < 16 ? attempts - 1 : 15);
-
-	if (wait > BACKOFF_CEILING)
-		wait = BACKOFF_CEILING;
-	/* Jitter, so that what failed together does not come back together. */
-	return wait / 2 + (int64_t)randombytes_uniform((uint32_t)wait / 2 + 1);
-}
-
 static enum err
 settle(struct db *db, const struct mail *m, enum verdict verdict,
     const char *answer)
@@ -202,7 +190,9 @@ settle(struct db *db, const struct mail *m, enum verdict verdict,
 	    LOG_INT("attempts", m->attempts), LOG_TEXT("reason", answer));
 	return db_exec(db, &mail_again,
 	    DB_ARGS(DB_INT(m->id), DB_INT(m->attempts),
-		DB_INT(now + backoff(m->attempts)), DB_TEXT(answer)));
+		DB_INT(now
+		    + job_backoff(m->attempts, BACKOFF_FIRST, BACKOFF_CEILING)),
+		DB_TEXT(answer)));
 }
 
 /* The first mail that is due. ERR_UNAVAILABLE when the next would fare no
