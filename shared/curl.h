@@ -14,19 +14,20 @@
 /* What is used of it, each under its own name less "curl_". */
 #define CURL_FUNCTIONS(X)                                                      \
 	X(easy_cleanup)                                                        \
-	X(easy_duphandle)                                                      \
 	X(easy_getinfo)                                                        \
 	X(easy_init)                                                           \
 	X(easy_perform)                                                        \
 	X(easy_setopt)                                                         \
 	X(easy_strerror)                                                       \
-	X(free)                                                                \
+	X(multi_add_handle)                                                    \
+	X(multi_cleanup)                                                       \
+	X(multi_info_read)                                                     \
+	X(multi_init)                                                          \
+	X(multi_perform)                                                       \
+	X(multi_poll)                                                          \
+	X(multi_remove_handle)                                                 \
 	X(slist_append)                                                        \
-	X(slist_free_all)                                                      \
-	X(url)                                                                 \
-	X(url_cleanup)                                                         \
-	X(url_get)                                                             \
-	X(url_set)
+	X(slist_free_all)
 
 #define CURL_MEMBER(name) __typeof__(curl_##name) *name;
 extern struct curl {

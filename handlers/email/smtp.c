@@ -8,15 +8,20 @@
  */
 #include "handlers/email/transport.h"
 
+#include <arpa/inet.h>
+#include <regex.h>
+
 #include "shared/clock.h"
 #include "shared/curl.h"
 #include "shared/file.h"
 #include "shared/log.h"
+#include "shared/text.h"
 
 #define CONNECT_TIMEOUT_MS 10000L
 #define TIMEOUT_MS 30000L /* of a mail; also bounds how long a stop waits */
 #define ANSWER_TIMEOUT 30L /* seconds; of QUIT, which has no other bound */
 #define IDLE_US (5 * INT64_C(1000000))
+#define PORT_MAX 65535
 
 /* Codes of RFC 5321 and 4954. */
 #define REPLY_ERROR 400
@@ -24,8 +29,10 @@
 #define REPLY_SIGN_IN_FIRST 530
 
 struct smtp {
-	CURL *settings; /* never connects; what connects is a copy */
-	CURL *live;	/* with its connection; NULL while idle */
+	const struct email_settings *settings;
+	char *password; /* NULL: none is needed */
+	bool strict;	/* TLS, with a good certificate, is required */
+	CURL *curl;	/* with its connection; NULL while idle */
 	int64_t used_us;
 	const char *next; /* of the mail to send */
 	size_t left;
@@ -68,68 +75,74 @@ hear(char *line, size_t size, size_t n, void *to)
 static bool
 is_here(const char *host)
 {
+	struct in_addr address;
+
 	return strcmp(host, "localhost") == 0 || strcmp(host, "[::1]") == 0
-	    || strncmp(host, "127.", 4) == 0;
+	    || (inet_pton(AF_INET, host, &address) == 1
+		&& ntohl(address.s_addr) >> 24 == 127);
 }
 
-/* The URL names a host and at most a port; *here when that is this one. */
-static enum err
-check_url(const char *text, bool *here)
+/* Of a URL that names a host and at most a port; NULL for any other. libcurl, which
+ * knows, too, is not loaded before there is mail. The caller frees. */
+static char *
+host_of(const char *url)
 {
-	CURLU *url = curl.url();
-	char *host = NULL, *path = NULL, *none = NULL;
-	bool good;
+	regmatch_t at[4];
+	regex_t pattern;
+	char *host = NULL;
+	int64_t port = 0;
 
-	good = url != NULL
-	    && curl.url_set(url, CURLUPART_URL, text, 0) == CURLUE_OK
-	    && curl.url_get(url, CURLUPART_HOST, &host, 0) == CURLUE_OK
-	    && curl.url_get(url, CURLUPART_PATH, &path, 0) == CURLUE_OK
-	    && strcmp(path, "/") == 0
-	    && curl.url_get(url, CURLUPART_USER, &none, 0) == CURLUE_NO_USER
-	    && curl.url_get(url, CURLUPART_QUERY, &none, 0) == CURLUE_NO_QUERY;
-	*here = good && is_here(host);
-	curl.free(host);
-	curl.free(path);
-	curl.free(none);
-	curl.url_cleanup(url);
-	return good ? OK
-		    : bad_setting("COSTER_MAIL_URL",
-			"expected smtp://HOST:PORT or smtps://HOST:PORT");
+	if (regcomp(&pattern,
+		"^smtps?://([A-Za-z0-9._-]+|\\[[0-9A-Fa-f:.]+\\])"
+		"(:([0-9]{1,5}))?/?$",
+		REG_EXTENDED)
+	    != 0)
+		abort();
+	if (regexec(&pattern, url, ARRAY_LEN(at), at, 0) == 0
+	    && (at[3].rm_so < 0
+		|| (text_to_int(url + at[3].rm_so,
+			(size_t)(at[3].rm_eo - at[3].rm_so), &port)
+		    && port <= PORT_MAX)))
+		host = strndup(url + at[1].rm_so,
+		    (size_t)(at[1].rm_eo - at[1].rm_so));
+	regfree(&pattern);
+	return host;
 }
 
 static enum err
-set_login(CURL *c, const struct email_settings *s)
+read_password(struct smtp *s)
 {
 	struct arena a;
 	char *text;
 	size_t len;
-	enum err err = OK;
 
-	if (*s->user == '\0')
+	if (*s->settings->user == '\0')
 		return OK;
-	if (*s->password_file == '\0')
+	if (*s->settings->password_file == '\0')
 		return bad_setting("COSTER_MAIL_PASSWORD_FILE",
 		    "needed with COSTER_MAIL_USER");
 	arena_init(&a);
-	text = file_read(&a, s->password_file, &len);
-	if (text != NULL && (len = strcspn(text, "\r\n")) > 0) {
-		text[len] = '\0';
-		curl.easy_setopt(c, CURLOPT_USERNAME, s->user);
-		curl.easy_setopt(c, CURLOPT_PASSWORD, text);
-	} else {
-		LOG(LOG_ERROR, "no password for the mail server",
-		    LOG_TEXT("path", s->password_file),
-		    LOG_TEXT("setting", "COSTER_MAIL_PASSWORD_FILE"));
-		err = ERR_NOT_FOUND;
-	}
+	text = file_read(&a, s->settings->password_file, &len);
+	if (text != NULL && (len = strcspn(text, "\r\n")) > 0)
+		s->password = strndup(text, len);
 	arena_release(&a);
-	return err;
+	if (s->password != NULL)
+		return OK;
+	LOG(LOG_ERROR, "no password for the mail server",
+	    LOG_TEXT("path", s->settings->password_file),
+	    LOG_TEXT("setting", "COSTER_MAIL_PASSWORD_FILE"));
+	return ERR_NOT_FOUND;
 }
 
 static void
-set_options(CURL *c, struct smtp *s, const char *url, bool strict)
+connect_to(struct smtp *s)
 {
-	curl.easy_setopt(c, CURLOPT_URL, url);
+	CURL *c;
+
+	curl_load();
+	if ((c = s->curl = curl.easy_init()) == NULL)
+		abort();
+	curl.easy_setopt(c, CURLOPT_URL, s->settings->url);
 	curl.easy_setopt(c, CURLOPT_PROTOCOLS_STR, "smtp,smtps");
 	curl.easy_setopt(c, CURLOPT_PROXY, "");
 	curl.easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
@@ -137,14 +150,26 @@ set_options(CURL *c, struct smtp *s, const char *url, bool strict)
 	curl.easy_setopt(c, CURLOPT_TIMEOUT_MS, TIMEOUT_MS);
 	curl.easy_setopt(c, CURLOPT_SERVER_RESPONSE_TIMEOUT, ANSWER_TIMEOUT);
 	curl.easy_setopt(c, CURLOPT_USE_SSL,
-	    (long)(strict ? CURLUSESSL_ALL : CURLUSESSL_TRY));
-	curl.easy_setopt(c, CURLOPT_SSL_VERIFYPEER, strict ? 1L : 0L);
-	curl.easy_setopt(c, CURLOPT_SSL_VERIFYHOST, strict ? 2L : 0L);
+	    (long)(s->strict ? CURLUSESSL_ALL : CURLUSESSL_TRY));
+	curl.easy_setopt(c, CURLOPT_SSL_VERIFYPEER, s->strict ? 1L : 0L);
+	curl.easy_setopt(c, CURLOPT_SSL_VERIFYHOST, s->strict ? 2L : 0L);
 	curl.easy_setopt(c, CURLOPT_UPLOAD, 1L);
 	curl.easy_setopt(c, CURLOPT_READFUNCTION, give);
 	curl.easy_setopt(c, CURLOPT_READDATA, s);
 	curl.easy_setopt(c, CURLOPT_HEADERFUNCTION, hear);
 	curl.easy_setopt(c, CURLOPT_HEADERDATA, s);
+	if (s->password != NULL) {
+		curl.easy_setopt(c, CURLOPT_USERNAME, s->settings->user);
+		curl.easy_setopt(c, CURLOPT_PASSWORD, s->password);
+	}
+}
+
+static void
+hang_up(struct smtp *s)
+{
+	if (s->curl != NULL)
+		curl.easy_cleanup(s->curl); /* says QUIT */
+	s->curl = NULL;
 }
 
 static void
@@ -152,10 +177,8 @@ smtp_idle(void *self)
 {
 	struct smtp *s = self;
 
-	if (s->live == NULL || clock_mono_us() - s->used_us < IDLE_US)
-		return;
-	curl.easy_cleanup(s->live); /* says QUIT */
-	s->live = NULL;
+	if (s->curl != NULL && clock_mono_us() - s->used_us >= IDLE_US)
+		hang_up(s);
 }
 
 static void
@@ -163,34 +186,33 @@ smtp_close(void *self)
 {
 	struct smtp *s = self;
 
-	curl.easy_cleanup(s->live);
-	curl.easy_cleanup(s->settings);
+	hang_up(s);
+	free(s->password);
 	free(s);
 }
 
 static enum err
 smtp_open(void **self, const struct email_settings *settings)
 {
-	bool here, strict;
-	struct smtp *s;
+	char *host = host_of(settings->url);
+	struct smtp *s = calloc(1, sizeof(*s));
 	enum err err;
 
-	curl_load();
-	if ((err = check_url(settings->url, &here)))
-		return err;
-	strict = strncmp(settings->url, "smtps:", 6) == 0
-	    || strcmp(settings->tls, "require") == 0
-	    || (*settings->user != '\0' && !here);
-	if ((s = calloc(1, sizeof(*s))) == NULL
-	    || (s->settings = curl.easy_init()) == NULL)
+	if (s == NULL)
 		abort();
-	set_options(s->settings, s, settings->url, strict);
-	if ((err = set_login(s->settings, settings))) {
+	s->settings = settings;
+	s->strict = strncmp(settings->url, "smtps:", 6) == 0
+	    || strcmp(settings->tls, "require") == 0
+	    || (*settings->user != '\0' && host != NULL && !is_here(host));
+	err = host != NULL ? read_password(s)
+			   : bad_setting("COSTER_MAIL_URL",
+				 "expected smtp://HOST:PORT or smtps://HOST:PORT");
+	free(host);
+	if (err)
 		smtp_close(s);
-		return err;
-	}
-	*self = s;
-	return OK;
+	else
+		*self = s;
+	return err;
 }
 
 /* A refusal is about this mail when the server had come to it; one to sign in
@@ -211,25 +233,26 @@ smtp_send(void *self, struct arena *a, const struct envelope *mail,
     const char **answer)
 {
 	struct smtp *s = self;
-	struct curl_slist *to = curl.slist_append(NULL, mail->to);
+	struct curl_slist *to;
 	long status = 0;
 	CURLcode code;
 
-	if (s->live == NULL)
-		s->live = curl.easy_duphandle(s->settings);
-	if (to == NULL || s->live == NULL)
+	if (s->curl == NULL)
+		connect_to(s);
+	to = curl.slist_append(NULL, mail->to);
+	if (to == NULL)
 		abort();
 	s->next = mail->bytes;
 	s->left = mail->len;
 	s->begun = false;
 	s->answer[0] = '\0';
-	curl.easy_setopt(s->live, CURLOPT_MAIL_FROM, mail->from);
-	curl.easy_setopt(s->live, CURLOPT_MAIL_RCPT, to);
+	curl.easy_setopt(s->curl, CURLOPT_MAIL_FROM, mail->from);
+	curl.easy_setopt(s->curl, CURLOPT_MAIL_RCPT, to);
 	curl.easy_setopt(
-	    s->live, CURLOPT_INFILESIZE_LARGE, (curl_off_t)mail->len);
-	code = curl.easy_perform(s->live);
-	curl.easy_getinfo(s->live, CURLINFO_RESPONSE_CODE, &status);
-	curl.easy_setopt(s->live, CURLOPT_MAIL_RCPT, NULL);
+	    s->curl, CURLOPT_INFILESIZE_LARGE, (curl_off_t)mail->len);
+	code = curl.easy_perform(s->curl);
+	curl.easy_getinfo(s->curl, CURLINFO_RESPONSE_CODE, &status);
+	curl.easy_setopt(s->curl, CURLOPT_MAIL_RCPT, NULL);
 	curl.slist_free_all(to);
 	s->used_us = clock_mono_us();
 	*answer = arena_strdup(a,
