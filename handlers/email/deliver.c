@@ -93,17 +93,14 @@ static enum err
 lease(struct db *db, struct mail *m)
 {
 	int64_t now = clock_ms();
-	enum err err;
 
-	if ((err = db_begin_relaxed(db)))
-		return err;
-	return finish(db,
-	    db_get(db, &mail_lease, DB_ARGS(DB_INT(now + LEASE), DB_INT(now)),
-		DB_INTO(DB_INT_TO(&m->id), DB_TEXT_TO(&m->key),
-		    DB_INT_TO(&m->user_id), DB_TEXT_TO(&m->recipient),
-		    DB_INT_TO(&m->checked), DB_TEXT_TO(&m->subject),
-		    DB_TEXT_TO(&m->text), DB_TEXT_TO(&m->html),
-		    DB_INT_TO(&m->attempts), DB_INT_TO(&m->created_at))));
+	return db_get(db, &mail_lease,
+	    DB_ARGS(DB_INT(now + LEASE), DB_INT(now)),
+	    DB_INTO(DB_INT_TO(&m->id), DB_TEXT_TO(&m->key),
+		DB_INT_TO(&m->user_id), DB_TEXT_TO(&m->recipient),
+		DB_INT_TO(&m->checked), DB_TEXT_TO(&m->subject),
+		DB_TEXT_TO(&m->text), DB_TEXT_TO(&m->html),
+		DB_INT_TO(&m->attempts), DB_INT_TO(&m->created_at)));
 }
 
 static enum err
@@ -195,28 +192,51 @@ settle(struct db *db, const struct mail *m, enum verdict verdict,
 		DB_TEXT(answer)));
 }
 
-/* The first mail that is due. ERR_UNAVAILABLE when the next would fare no
- * better. */
+/* Sends a leased mail. As it records what became of it, it leases the next one
+ * that is due until then; *more says whether there is one. */
 static enum err
-deliver(struct ctx *ctx)
+deliver(struct ctx *ctx, struct mail *m, int64_t until, bool *more)
 {
-	struct mail m;
-	const char *answer;
 	enum verdict verdict;
+	const char *answer;
 	enum err err;
 
-	if ((err = lease(&ctx->db, &m)))
-		return err;
 	CRASH_POINT("before-mail");
-	if (!m.checked)
-		return check(ctx, &m);
-	verdict = send_mail(&ctx->arena, &m, &answer);
+	*more = false;
+	if (!m->checked)
+		return check(ctx, m);
+	verdict = send_mail(&ctx->arena, m, &answer);
 	CRASH_POINT("after-mail");
-	if ((err = db_begin(&ctx->db))
-	    || (err = finish(
-		    &ctx->db, settle(&ctx->db, &m, verdict, answer))))
+	if ((err = db_begin(&ctx->db)))
+		return err;
+	err = settle(&ctx->db, m, verdict, answer);
+	if (err == OK && verdict != VERDICT_UNREACHABLE && clock_ms() < until) {
+		err = lease(&ctx->db, m);
+		*more = err == OK;
+		if (err == ERR_NOT_FOUND)
+			err = OK;
+	}
+	if ((err = finish(&ctx->db, err)))
 		return err;
 	return verdict == VERDICT_UNREACHABLE ? ERR_UNAVAILABLE : OK;
+}
+
+/* As many mails as are due, for a second. ERR_UNAVAILABLE when the next would fare
+ * no better. */
+static enum err
+deliver_all(struct ctx *ctx)
+{
+	int64_t until = clock_ms() + CLOCK_SECOND;
+	bool more = true;
+	struct mail m;
+	enum err err;
+
+	if ((err = db_begin_relaxed(&ctx->db))
+	    || (err = finish(&ctx->db, lease(&ctx->db, &m))))
+		return err;
+	while (!err && more)
+		err = deliver(ctx, &m, until, &more);
+	return err;
 }
 
 int64_t
@@ -230,7 +250,7 @@ deliver_run(struct ctx *ctx)
 	    &ctx->db, &mail_next, DB_NO_ARGS, DB_INTO(DB_INT_TO(&next)));
 	wait = err || next == INT_NONE ? POLL : next - clock_ms();
 	if (wait <= 0)
-		return deliver(ctx) == OK ? 0 : POLL;
+		return deliver_all(ctx) == OK ? 0 : POLL;
 	transport.kind->idle(transport.self);
 	return wait < POLL ? wait : POLL;
 }
