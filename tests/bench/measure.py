@@ -1,11 +1,14 @@
 """What the measurements share: shops that are filled, load on them, what it costs."""
 
+import atexit
 import base64
 import concurrent.futures
+import functools
 import os
 import pathlib
 import re
 import shutil
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -62,6 +65,16 @@ def fill(state, service, count, build):
     db.close()
 
 
+@functools.cache
+def mail_sink():
+    """Where mail goes, while this runs. Each in a file of its own, and synced, would be
+    measured as if the shop did that."""
+    with socket.create_server(("127.0.0.1", 0)) as s:
+        program = subprocess.Popen([BUILD / "tests/bench/mail_sink"], stdin=s)
+        atexit.register(program.kill)
+        return f"smtp://127.0.0.1:{s.getsockname()[1]}"
+
+
 def start(rows, root=ROOT, build=BUILD, prepare=None, **settings):
     """A stack with so many rows of each service, whose caps no load reaches."""
     def fill_all(state):
@@ -71,7 +84,7 @@ def start(rows, root=ROOT, build=BUILD, prepare=None, **settings):
             prepare(state)
 
     return type("Stack", (Stack,), {"root": root})(fill_all, BUILD=build,
-        COSTER_TOKEN_SECONDS=86400, COSTER_MAIL_PER_HOUR=1000000,
+        MAIL_URL=mail_sink(), COSTER_TOKEN_SECONDS=86400, COSTER_MAIL_PER_HOUR=1000000,
         COSTER_MAIL_PER_RECIPIENT=1000000, **settings)
 
 
