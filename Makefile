@@ -20,7 +20,7 @@ stats    := service entry list summary check
 
 # Unit tests: tests/shared/test_NAME.c and tests/handlers/SERVICE/test_NAME.c.
 shared_tests  := arena auth breaker buf client clock config db field file \
-                 handle idempotency json log loop metrics migrate outbox page \
+                 handle idempotency jobs json log loop metrics migrate outbox page \
                  problem reply route seen service text token
 user_tests    := account session command throttle proof cookie export password
 email_tests   := message deliver mime

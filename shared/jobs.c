@@ -13,6 +13,7 @@
 #define STACK_SIZE ((size_t)256 * 1024)
 #define IDLE_FOR_LONG CLOCK_HOUR
 #define AWAKE_US (2 * 1000000)
+#define GATHER_US 100000 /* of notifications, from one run to the next */
 
 /* What the jobs wait for, each kind for its own. */
 static struct {
@@ -134,7 +135,7 @@ enum wake { TIME, NOTIFIED, STOP };
 
 /* Sleeps until the time, a notification the job has not seen, or the end. */
 static enum wake
-wait_until(const struct job *job, int64_t until_us, uint64_t *seen)
+wait_until(enum job_kind kind, int64_t until_us, uint64_t *seen)
 {
 	struct timespec at = { .tv_sec = until_us / 1000000,
 		.tv_nsec = until_us % 1000000 * 1000 };
@@ -143,9 +144,9 @@ wait_until(const struct job *job, int64_t until_us, uint64_t *seen)
 
 	pthread_mutex_lock(&wait.lock);
 	while (!wait.stopping && rc == 0
-	    && (job->kind == JOB_TIMED || *seen == wait.notified))
+	    && (kind == JOB_TIMED || *seen == wait.notified))
 		rc = pthread_cond_timedwait(
-		    &wait.changed[job->kind], &wait.lock, &at);
+		    &wait.changed[kind], &wait.lock, &at);
 	*seen = wait.notified;
 	why = wait.stopping ? STOP : rc != 0 ? TIME : NOTIFIED;
 	pthread_mutex_unlock(&wait.lock);
@@ -157,7 +158,7 @@ wait_until(const struct job *job, int64_t until_us, uint64_t *seen)
 static int64_t
 run_awake(const struct runner *r, uint64_t *seen)
 {
-	int64_t due, asleep;
+	int64_t now, due, asleep;
 	struct ctx ctx;
 	enum wake why;
 
@@ -168,10 +169,15 @@ run_awake(const struct runner *r, uint64_t *seen)
 	do {
 		due = r->job->run(&ctx) * 1000;
 		arena_reset(&ctx.arena);
-		asleep = clock_mono_us();
-		due += asleep;
-		asleep += AWAKE_US;
-		why = wait_until(r->job, due < asleep ? due : asleep, seen);
+		now = clock_mono_us();
+		due += now;
+		asleep = now + AWAKE_US;
+		why = wait_until(
+		    r->job->kind, due < asleep ? due : asleep, seen);
+		/* What many requests leave to do is done at once. */
+		if (why == NOTIFIED
+		    && wait_until(JOB_TIMED, now + GATHER_US, seen) == STOP)
+			why = STOP;
 	} while (why == NOTIFIED || (why == TIME && due <= asleep));
 	ctx_close(&ctx);
 	return due;
@@ -189,7 +195,7 @@ run_job(void *argument)
 	do {
 		due = run_awake(r, &seen);
 		malloc_trim(0);
-	} while (wait_until(r->job, due, &seen) != STOP);
+	} while (wait_until(r->job->kind, due, &seen) != STOP);
 	return NULL;
 }
 

@@ -32,7 +32,7 @@ def delays(stack, users):
     return [told[user] - made[user] for user in users]
 
 
-def test_a_message_leaves_at_once(stack, http):
+def test_a_message_leaves_within_a_tenth_of_a_second(stack, http):
     calm(stack)
     users = []
     for _ in range(20):
@@ -41,7 +41,7 @@ def test_a_message_leaves_at_once(stack, http):
         calm(stack)
     took = delays(stack, users)
     print(f"\nregistration to statistics: {sorted(took)} ms")
-    assert statistics.median(took) < (250 if ASAN else 50) and max(took) < 2000
+    assert statistics.median(took) < (300 if ASAN else 150) and max(took) < 2000
 
 
 def test_nobody_waits_for_one_that_hangs(stack, http):
