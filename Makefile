@@ -186,7 +186,7 @@ $(BUILD)/tests/shared/test_%: $(BUILD)/tests/shared/test_%.o $(SUPPORT) $(LIBRAR
 	$(Q)$(CC) $(LINK) -o $@ $^ $(PKG_LIBS) -lcmocka
 
 # The one that tests the client itself.
-$(BUILD)/tests/shared/test_client: $(BUILD)/tests/shared/test_client.o $(LIBRARY)
+$(BUILD)/tests/shared/test_client: $(BUILD)/tests/shared/test_client.o $(BUILD)/tests/faults.o $(LIBRARY)
 	@echo '  LD  $@'
 	$(Q)$(CC) $(LINK) -o $@ $^ $(PKG_LIBS) -lcmocka
 

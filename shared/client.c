@@ -10,10 +10,23 @@
 #include "shared/log.h"
 
 #define MARGIN_MS 50 /* for our own reply, out of what a request has left */
+#define POLL_MS 1000 /* libcurl wakes up earlier for its own times */
+
+/* A call in hand. */
+struct transfer {
+	CURL *curl; /* with the options that are the same for all; or NULL */
+	struct curl_slist *headers;
+	struct buf body;
+	CURLcode code;
+	int status;
+	const char *why; /* there is no answer that is one; or NULL */
+};
 
 struct client {
-	CURL *curl;
 	const struct ctx *ctx;
+	CURLM *multi; /* waits for them, and has their connections */
+	struct transfer transfers[CLIENT_CALLS_MAX];
+	enum err synced; /* in the call at hand */
 };
 
 /* What all clients of the process know of the services. */
@@ -36,34 +49,6 @@ client_new(const struct ctx *ctx)
 	return c;
 }
 
-/* At its first call: many threads never make one. */
-static void
-open_curl(struct client *c)
-{
-	const char *path = c->ctx->app->settings.internal_socket;
-
-	if (c->curl != NULL)
-		return;
-	curl_load();
-	if ((c->curl = curl.easy_init()) == NULL)
-		abort();
-	curl.easy_setopt(c->curl, CURLOPT_UNIX_SOCKET_PATH, path);
-	curl.easy_setopt(c->curl, CURLOPT_NOSIGNAL, 1L);
-	curl.easy_setopt(c->curl, CURLOPT_CONNECTTIMEOUT_MS, 1000L);
-	curl.easy_setopt(c->curl, CURLOPT_PROXY, "");
-	curl.easy_setopt(c->curl, CURLOPT_FOLLOWLOCATION, 0L);
-}
-
-void
-client_free(struct client *c)
-{
-	if (c == NULL)
-		return;
-	if (c->curl != NULL)
-		curl.easy_cleanup(c->curl);
-	free(c);
-}
-
 static size_t
 take_body(char *p, size_t size, size_t n, void *to)
 {
@@ -73,6 +58,42 @@ take_body(char *p, size_t size, size_t n, void *to)
 		return 0;
 	buf_add(b, p, size * n);
 	return size * n;
+}
+
+/* At its first call: many threads never make one. */
+static void
+open_curl(struct client *c, struct transfer *t)
+{
+	const char *path = c->ctx->app->settings.internal_socket;
+
+	if (t->curl != NULL)
+		return;
+	curl_load();
+	if (c->multi == NULL && (c->multi = curl.multi_init()) == NULL)
+		abort();
+	if ((t->curl = curl.easy_init()) == NULL)
+		abort();
+	curl.easy_setopt(t->curl, CURLOPT_PRIVATE, t);
+	curl.easy_setopt(t->curl, CURLOPT_UNIX_SOCKET_PATH, path);
+	curl.easy_setopt(t->curl, CURLOPT_NOSIGNAL, 1L);
+	curl.easy_setopt(t->curl, CURLOPT_CONNECTTIMEOUT_MS, 1000L);
+	curl.easy_setopt(t->curl, CURLOPT_PROXY, "");
+	curl.easy_setopt(t->curl, CURLOPT_FOLLOWLOCATION, 0L);
+	curl.easy_setopt(t->curl, CURLOPT_WRITEFUNCTION, take_body);
+	curl.easy_setopt(t->curl, CURLOPT_WRITEDATA, &t->body);
+}
+
+void
+client_free(struct client *c)
+{
+	if (c == NULL)
+		return;
+	for (size_t i = 0; i < CLIENT_CALLS_MAX; i++)
+		if (c->transfers[i].curl != NULL)
+			curl.easy_cleanup(c->transfers[i].curl);
+	if (c->multi != NULL)
+		curl.multi_cleanup(c->multi);
+	free(c);
 }
 
 static struct curl_slist *
@@ -113,82 +134,146 @@ all_headers(struct arena *a, const struct client_call *call, int64_t ms)
 	    arena_printf(a, "%lld", (long long)ms));
 }
 
-/* Why the service gave no answer that is one, or NULL. */
-static const char *
-perform(struct client *c, struct arena *a, const struct client_call *call,
-    int64_t ms, struct buf *body, int *status)
+static void
+begin(struct client *c, struct transfer *t, struct arena *a,
+    const struct client_call *call, int64_t ms)
 {
 	const char *url = arena_printf(a, "http://coster%s", call->path);
-	struct curl_slist *headers;
-	CURLcode code;
-	long got = 0;
 
-	open_curl(c);
-	headers = all_headers(a, call, ms);
-	curl.easy_setopt(c->curl, CURLOPT_URL, url);
-	curl.easy_setopt(c->curl, CURLOPT_HTTPGET, 1L);
-	curl.easy_setopt(c->curl, CURLOPT_CUSTOMREQUEST, call->method);
+	open_curl(c, t);
+	buf_init(&t->body, a);
+	t->headers = all_headers(a, call, ms);
+	curl.easy_setopt(t->curl, CURLOPT_URL, url);
+	curl.easy_setopt(t->curl, CURLOPT_HTTPGET, 1L);
+	curl.easy_setopt(t->curl, CURLOPT_CUSTOMREQUEST, call->method);
 	if (call->body != NULL)
-		curl.easy_setopt(c->curl, CURLOPT_POSTFIELDS, call->body);
-	curl.easy_setopt(c->curl, CURLOPT_HTTPHEADER, headers);
-	curl.easy_setopt(c->curl, CURLOPT_WRITEFUNCTION, take_body);
-	curl.easy_setopt(c->curl, CURLOPT_WRITEDATA, body);
-	curl.easy_setopt(c->curl, CURLOPT_TIMEOUT_MS, (long)ms);
-	code = curl.easy_perform(c->curl);
-	curl.slist_free_all(headers);
-	curl.easy_getinfo(c->curl, CURLINFO_RESPONSE_CODE, &got);
-	*status = (int)got;
-	if (code != CURLE_OK)
-		return curl.easy_strerror(code);
-	return got >= 502 && got <= 504 ? "not available" : NULL;
+		curl.easy_setopt(t->curl, CURLOPT_POSTFIELDS, call->body);
+	curl.easy_setopt(t->curl, CURLOPT_HTTPHEADER, t->headers);
+	curl.easy_setopt(t->curl, CURLOPT_TIMEOUT_MS, (long)ms);
+	t->code = CURLE_FAILED_INIT;
+	curl.multi_add_handle(c->multi, t->curl);
 }
 
-/* The same, unless the service is left alone. A call whose time the request at
- * hand cut short says nothing of the service when it fails. */
-static const char *
-attempt(struct client *c, struct arena *a, const struct client_call *call,
-    struct buf *body, int *status)
+static void
+end(struct client *c, struct transfer *t)
 {
-	int64_t own = call->timeout_ms > 0 ? call->timeout_ms
-					   : CLIENT_TIMEOUT_MS;
-	struct breaker_pass pass;
-	const char *why;
-	int64_t ms;
+	long status = 0;
 
-	if (breaker_enter(breaker, breaker_peer(a, call->path),
-		clock_mono_us() / 1000, &pass, &why))
-		return why;
-	ms = time_for(c, own);
-	why = ms > 0 ? perform(c, a, call, ms, body, status)
-		     : "the time is over";
-	breaker_leave(breaker, &pass, clock_mono_us() / 1000,
-	    why == NULL	    ? BREAKER_GOOD
-		: ms == own ? BREAKER_BAD
-			    : BREAKER_UNKNOWN);
-	return why;
+	curl.multi_remove_handle(c->multi, t->curl);
+	curl.slist_free_all(t->headers);
+	curl.easy_getinfo(t->curl, CURLINFO_RESPONSE_CODE, &status);
+	t->status = (int)status;
+	if (t->code != CURLE_OK)
+		t->why = curl.easy_strerror(t->code);
+	else if (status >= 502 && status <= 504)
+		t->why = "not available";
+}
+
+/* The disk is at work while the service is. */
+static void
+perform(struct client *c, struct arena *a, const struct client_call *calls,
+    size_t count, int64_t ms)
+{
+	int running = 0, left;
+	struct transfer *t;
+	CURLMsg *m;
+
+	for (size_t i = 0; i < count; i++)
+		begin(c, &c->transfers[i], a, &calls[i], ms);
+	curl.multi_perform(c->multi, &running);
+	if (calls->sync != NULL)
+		c->synced = db_sync(calls->sync);
+	while (running > 0
+	    && curl.multi_poll(c->multi, NULL, 0, POLL_MS, NULL) == CURLM_OK
+	    && curl.multi_perform(c->multi, &running) == CURLM_OK)
+		;
+	while ((m = curl.multi_info_read(c->multi, &left)) != NULL) {
+		curl.easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, &t);
+		t->code = m->data.result;
+	}
+	for (size_t i = 0; i < count; i++)
+		end(c, &c->transfers[i]);
+}
+
+static void
+log_failure(struct arena *a, const struct client_call *call, int status,
+    const char *why)
+{
+	/* Without the query: an address may stand there. */
+	LOG(LOG_WARN, "call failed", LOG_TEXT("method", call->method),
+	    LOG_TEXT("path",
+		arena_strndup(a, call->path, strcspn(call->path, "?"))),
+	    LOG_INT("status", status), LOG_TEXT("reason", why),
+	    LOG_TEXT("request", call->trace != NULL ? call->trace : "-"));
+}
+
+/* What becomes of the calls is in the transfers then. Those whose time the request
+ * at hand cut short say nothing of the service when they fail. */
+static void
+attempt(struct client *c, struct arena *a, const struct client_call *calls,
+    size_t count)
+{
+	int64_t own = calls->timeout_ms > 0 ? calls->timeout_ms
+					    : CLIENT_TIMEOUT_MS;
+	struct breaker_pass pass;
+	const char *why = NULL;
+	bool entered;
+	int64_t ms = 0;
+
+	c->synced = OK;
+	entered = breaker_enter(breaker, breaker_peer(a, calls->path),
+		      clock_mono_us() / 1000, &pass, &why)
+	    == OK;
+	if (entered && (ms = time_for(c, own)) == 0)
+		why = "the time is over";
+	for (size_t i = 0; i < count; i++) {
+		c->transfers[i].status = 0;
+		c->transfers[i].why = why;
+	}
+	if (why == NULL)
+		perform(c, a, calls, count, ms);
+	for (size_t i = 0; i < count; i++)
+		if ((why = c->transfers[i].why) != NULL)
+			break;
+	if (entered)
+		breaker_leave(breaker, &pass, clock_mono_us() / 1000,
+		    why == NULL	    ? BREAKER_GOOD
+			: ms == own ? BREAKER_BAD
+				    : BREAKER_UNKNOWN);
 }
 
 enum err
 client_call(struct client *c, struct arena *a, const struct client_call *call,
     struct client_reply *reply)
 {
-	struct buf body;
+	struct transfer *t = &c->transfers[0];
 	const char *why;
 
 	*reply = (struct client_reply) { 0 };
-	buf_init(&body, a);
-	why = attempt(c, a, call, &body, &reply->status);
+	attempt(c, a, call, 1);
+	reply->status = t->status;
+	why = t->why;
 	if (why == NULL
-	    && (body.len == 0
-		|| json_parse(a, body.data, body.len, &reply->body, &why) == OK))
-		return OK;
-	/* Without the query: an address may stand there. */
-	LOG(LOG_WARN, "call failed", LOG_TEXT("method", call->method),
-	    LOG_TEXT("path",
-		arena_strndup(a, call->path, strcspn(call->path, "?"))),
-	    LOG_INT("status", reply->status), LOG_TEXT("reason", why),
-	    LOG_TEXT("request", call->trace != NULL ? call->trace : "-"));
+	    && (t->body.len == 0
+		|| json_parse(a, t->body.data, t->body.len, &reply->body, &why)
+		    == OK))
+		return c->synced;
+	log_failure(a, call, t->status, why);
 	return ERR_UNAVAILABLE;
+}
+
+void
+client_call_all(struct client *c, struct arena *a,
+    const struct client_call *calls, size_t count, int *statuses)
+{
+	attempt(c, a, calls, count);
+	for (size_t i = 0; i < count; i++) {
+		const struct transfer *t = &c->transfers[i];
+
+		statuses[i] = t->why == NULL ? t->status : 0;
+		if (t->why != NULL)
+			log_failure(a, &calls[i], t->status, t->why);
+	}
 }
 
 int64_t

@@ -19,6 +19,7 @@
 #include "shared/app.h"
 
 #define CLIENT_TIMEOUT_MS 5000
+#define CLIENT_CALLS_MAX 8 /* at once */
 #define CLIENT_REPLY_MAX ((size_t)4 * 1024 * 1024)
 
 struct client_call {
@@ -27,6 +28,7 @@ struct client_call {
 	const char *key;	   /* its Idempotency-Key, or NULL */
 	const char *trace;	   /* X-Request-Id to pass on, or NULL */
 	int64_t timeout_ms;	   /* 0: CLIENT_TIMEOUT_MS */
+	struct db *sync;	   /* db_sync() while the service works, or NULL */
 };
 
 struct client_reply {
@@ -42,9 +44,15 @@ void client_free(struct client *client);
  * yet; 0 when it may be called. */
 int64_t client_pause(struct client *client, struct arena *a, const char *path);
 
-/* The reply is in the arena. ERR_UNAVAILABLE, and the log says why. */
+/* The reply is in the arena. ERR_UNAVAILABLE, also when the sync fails, and the log
+ * says why. */
 MUST_USE enum err client_call(struct client *client, struct arena *a,
     const struct client_call *call, struct client_reply *reply);
+
+/* Several calls of one service at once, of which only the status is wanted: 0 for
+ * what client_call() says ERR_UNAVAILABLE to. All take the first one's time. */
+void client_call_all(struct client *client, struct arena *a,
+    const struct client_call *calls, size_t count, int *statuses);
 
 /* Is this status a refusal that asking again will not change? One of who asks, or
  * when, is not. */

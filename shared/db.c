@@ -1,6 +1,7 @@
 #include "shared/db.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <unistd.h>
 
 #include "shared/clock.h"
@@ -539,6 +540,24 @@ db_turn_end(struct db *db)
 		return finish(db);
 	roll_back_all(db);
 	db_counts.commits_failed++;
+	return ERR_UNAVAILABLE;
+}
+
+enum err
+db_sync(struct db *db)
+{
+	sqlite3_file *wal;
+
+	if (sqlite3_file_control(
+		db->handle, "main", SQLITE_FCNTL_JOURNAL_POINTER, &wal)
+		== SQLITE_OK
+	    && wal->pMethods != NULL
+	    && wal->pMethods->xSync(
+		   wal, SQLITE_SYNC_NORMAL | SQLITE_SYNC_DATAONLY)
+		== SQLITE_OK)
+		return OK;
+	LOG(LOG_ERROR, "cannot sync the write-ahead log",
+	    LOG_TEXT("reason", strerror(errno)));
 	return ERR_UNAVAILABLE;
 }
 

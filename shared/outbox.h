@@ -9,9 +9,9 @@
  * arrive in the order they were written. What the receiver refuses, or never
  * takes, is kept as dead for an administrator.
  *
- * A turn sends each receiver a few messages, as many as a second is enough for,
- * and one that the client leaves alone none: who is slow or away holds up nobody
- * else's. What is sent together is leased, and later settled, in one transaction.
+ * A turn sends each receiver a few messages at once, and one that the client leaves
+ * alone none: who is slow or away holds up nobody else's for long. What is sent in a
+ * turn is leased, and later settled, in one transaction.
  */
 #ifndef COSTER_OUTBOX_H
 #define COSTER_OUTBOX_H

@@ -16,12 +16,11 @@
 #define BACKOFF_CEILING (5 * CLOCK_MINUTE)
 #define POLL (2 * CLOCK_SECOND) /* for what a dead instance left behind */
 #define RECEIVERS_MAX 6		/* as many as there are services */
-#define SHARE_MAX 8		/* messages of a turn for one receiver */
-#define SHARE_TIME CLOCK_SECOND /* then it is the next one's turn */
-#define UNTRIED (-1)
+#define SHARE_MAX CLIENT_CALLS_MAX /* messages of a turn for one receiver */
+#define NOT_SENT (-1)
 #define UNREACHABLE 0
 
-_Static_assert(RECEIVERS_MAX * (SHARE_TIME + TIMEOUT_MS) < LEASE,
+_Static_assert(RECEIVERS_MAX * TIMEOUT_MS < LEASE,
     "a turn is over before its leases are");
 
 /* The receiver after another one, and when there is something to send to it. */
@@ -30,7 +29,7 @@ STMT(outbox_receiver,
     " AND receiver > $1 ORDER BY receiver, due_at LIMIT 1");
 
 STMT(outbox_due,
-    "SELECT id, subject, method, path, body, key, attempts, due_at FROM outbox"
+    "SELECT id, subject, method, path, body, key, attempts FROM outbox"
     " WHERE dead_at IS NULL AND waits = 0 AND receiver = $1 AND due_at <= $2"
     " ORDER BY due_at, id LIMIT $3");
 
@@ -51,9 +50,6 @@ STMT(outbox_delivered, "DELETE FROM outbox WHERE " SAME);
 STMT(outbox_dropped,
     "DELETE FROM outbox WHERE " SAME " AND last_error = 'dropped'");
 
-STMT(outbox_untried,
-    "UPDATE outbox SET leased_until = NULL, due_at = $4 WHERE " MINE);
-
 STMT(outbox_again,
     "UPDATE outbox SET leased_until = NULL, due_at = $4, last_error = $5,"
     " attempts = attempts + 1 WHERE " MINE);
@@ -63,11 +59,11 @@ STMT(outbox_dead,
     " attempts = attempts + 1 WHERE " MINE);
 
 struct message {
-	int64_t id, due_at;
+	int64_t id;
 	int64_t attempts; /* before this one */
 	int64_t leased_until;
 	const char *subject, *method, *path, *body, *key;
-	int status; /* of the reply; or UNTRIED, UNREACHABLE */
+	int status; /* of the reply; or NOT_SENT, UNREACHABLE */
 };
 
 /* What one receiver gets in a turn. */
@@ -106,9 +102,8 @@ find_due(struct db *db, struct share *s)
 			.body = text(&q, 4),
 			.key = text(&q, 5),
 			.attempts = db_int(&q, 6),
-			.due_at = db_int(&q, 7),
 			.leased_until = now + LEASE,
-			.status = UNTRIED,
+			.status = NOT_SENT,
 		};
 	return db_end(&q);
 }
@@ -170,12 +165,8 @@ record(struct db *db, const struct message *m)
 		    DB_ARGS(DB_INT(m->id), DB_TEXT(m->key)));
 	err = db_exec(
 	    db, &outbox_dropped, DB_ARGS(DB_INT(m->id), DB_TEXT(m->key)));
-	if (err || db_changes(db) > 0)
+	if (err || db_changes(db) > 0 || m->status == NOT_SENT)
 		return err;
-	if (m->status == UNTRIED)
-		return db_exec(db, &outbox_untried,
-		    DB_ARGS(DB_INT(m->id), DB_TEXT(m->key),
-			DB_INT(m->leased_until), DB_INT(m->due_at)));
 	if (m->status != UNREACHABLE)
 		why = arena_printf(db->arena, "status %d", m->status);
 	if (m->attempts + 1 < TRIES_MAX && !client_refused(m->status))
@@ -194,7 +185,7 @@ settle(struct db *db, struct share *s)
 	return err;
 }
 
-/* It may have been dropped while it waited for its turn. */
+/* It may have been dropped while it waited for its turn; then it is not sent. */
 static bool
 is_mine(struct db *db, const struct message *m)
 {
@@ -207,37 +198,34 @@ is_mine(struct db *db, const struct message *m)
 	    == OK;
 }
 
+/* All at once: the receiver can do them in one turn of its own. */
 static void
-deliver(struct ctx *ctx, struct message *m)
+deliver(struct ctx *ctx, struct share *s)
 {
-	struct client_reply reply;
-	enum err err;
+	struct client_call calls[SHARE_MAX];
+	struct message *sent[SHARE_MAX];
+	int statuses[SHARE_MAX];
+	size_t count = 0;
 
-	if (!is_mine(&ctx->db, m))
+	for (size_t i = 0; i < s->count; i++) {
+		struct message *m = &s->messages[i];
+
+		if (!is_mine(&ctx->db, m))
+			continue;
+		sent[count] = m;
+		calls[count++] = (struct client_call) { .method = m->method,
+			.path = m->path,
+			.body = m->body,
+			.key = m->key,
+			.timeout_ms = TIMEOUT_MS };
+	}
+	if (count == 0)
 		return;
 	CRASH_POINT("before-delivery");
-	err = client_call(ctx->client, &ctx->arena,
-	    &(struct client_call) { .method = m->method,
-		.path = m->path,
-		.body = m->body,
-		.key = m->key,
-		.timeout_ms = TIMEOUT_MS },
-	    &reply);
+	client_call_all(ctx->client, &ctx->arena, calls, count, statuses);
 	CRASH_POINT("after-delivery");
-	m->status = err ? UNREACHABLE : reply.status;
-}
-
-/* Until the receiver fails: what is left of its share is given back untried. */
-static void
-deliver_share(struct ctx *ctx, struct share *s)
-{
-	int64_t until = clock_ms() + SHARE_TIME;
-
-	for (size_t i = 0; i < s->count && clock_ms() < until; i++) {
-		deliver(ctx, &s->messages[i]);
-		if (s->messages[i].status == UNREACHABLE)
-			return;
-	}
+	for (size_t i = 0; i < count; i++)
+		sent[i]->status = statuses[i];
 }
 
 /* A transaction that does the same for each receiver of the turn. */
@@ -293,6 +281,6 @@ outbox_run(struct ctx *ctx)
 	if (for_each(&ctx->db, &t, lease))
 		return POLL;
 	for (size_t i = 0; i < t.count; i++)
-		deliver_share(ctx, &t.shares[i]);
+		deliver(ctx, &t.shares[i]);
 	return for_each(&ctx->db, &t, settle) ? POLL : 0;
 }

@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 _Atomic int fault_syncs, fault_sync_us;
-_Atomic bool fault_full;
+_Atomic bool fault_full, fault_sync;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
@@ -39,8 +39,9 @@ fault_release_syncs(void)
 	pthread_mutex_unlock(&lock);
 }
 
-static void
-before_sync(void)
+/* Of fdatasync() and fsync() alike. */
+static int
+sync_by(long call, int fd)
 {
 	fault_syncs++;
 	if (fault_sync_us > 0)
@@ -52,20 +53,22 @@ before_sync(void)
 		pthread_cond_wait(&changed, &lock);
 	}
 	pthread_mutex_unlock(&lock);
+	if (!fault_sync)
+		return (int)syscall(call, fd);
+	errno = EIO;
+	return -1;
 }
 
 int
 fdatasync(int fd)
 {
-	before_sync();
-	return (int)syscall(SYS_fdatasync, fd);
+	return sync_by(SYS_fdatasync, fd);
 }
 
 int
 fsync(int fd)
 {
-	before_sync();
-	return (int)syscall(SYS_fsync, fd);
+	return sync_by(SYS_fsync, fd);
 }
 
 ssize_t

@@ -11,6 +11,7 @@
 extern _Atomic int fault_syncs;	  /* so far */
 extern _Atomic int fault_sync_us; /* each takes so long */
 extern _Atomic bool fault_full;	  /* every write fails with ENOSPC */
+extern _Atomic bool fault_sync;	  /* every sync fails with EIO */
 
 /* From now on a sync waits; the second waits until one does. */
 void fault_hold_syncs(void);

@@ -79,12 +79,24 @@ client_call(struct client *client, struct arena *a, const struct client_call *c,
 	current->got_key
 	    = c->key != NULL ? arena_strdup(&current->arena, c->key) : NULL;
 	*reply = (struct client_reply) { .status = e->status };
-	if (e->status == 0)
+	if (e->status == 0 || (c->sync != NULL && db_sync(c->sync)))
 		return ERR_UNAVAILABLE;
 	if (e->body != NULL
 	    && json_parse(a, e->body, strlen(e->body), &reply->body, &why))
 		fail_msg("the peer's body: %s", why);
 	return OK;
+}
+
+void
+client_call_all(struct client *client, struct arena *a,
+    const struct client_call *calls, size_t count, int *statuses)
+{
+	struct client_reply reply;
+
+	for (size_t i = 0; i < count; i++)
+		statuses[i] = client_call(client, a, &calls[i], &reply) == OK
+		    ? reply.status
+		    : 0;
 }
 
 void

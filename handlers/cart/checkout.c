@@ -5,7 +5,8 @@
  *        |           |
  *        +-----------+------> undone     the cart is as before
  *
- * The cart is frozen on disk before the first call, and until the end. Each call
+ * The cart is frozen before the first call and until the end, and that is on disk
+ * before payment is called; a reservation for a cart that was not expires. Each call
  * has an Idempotency-Key of the checkout's own, so whoever takes it up after a
  * failure calls again and finds the reservation and the invoice that are made
  * already. That is the client's next try, or a job in either instance; a lease
@@ -316,7 +317,8 @@ begin(struct req *r, struct checkout *c)
 	struct cart cart;
 	enum err err;
 
-	if ((err = db_begin(r->db)) || (err = cart_load(r->db, r->uid, &cart)))
+	if ((err = db_begin_relaxed(r->db))
+	    || (err = cart_load(r->db, r->uid, &cart)))
 		return err;
 	if (cart.checkout_id == NULL)
 		err = start(r, &cart, c);

@@ -21,7 +21,7 @@ static const struct target {
 
 static enum err
 call(struct ctx *ctx, const struct checkout *c, const struct target *target,
-    const char *body, struct client_reply *reply)
+    const char *body, struct db *sync, struct client_reply *reply)
 {
 	return client_call(ctx->client, &ctx->arena,
 	    &(struct client_call) { .method = "POST",
@@ -29,7 +29,8 @@ call(struct ctx *ctx, const struct checkout *c, const struct target *target,
 		.body = body,
 		.key = arena_printf(
 		    &ctx->arena, "%s-%s", c->id, target->suffix),
-		.trace = c->trace },
+		.trace = c->trace,
+		.sync = sync },
 	    reply);
 }
 
@@ -219,7 +220,7 @@ check_time(struct ctx *ctx, struct checkout *c)
 		return OK;
 	if (!is_late(c, CHECKOUT_GIVE_UP + IN_FLIGHT))
 		return ERR_UNAVAILABLE;
-	if ((err = call(ctx, c, &invoices, "{}", &reply)))
+	if ((err = call(ctx, c, &invoices, "{}", NULL, &reply)))
 		return err;
 	if (reply.status != 422)
 		return ERR_UNAVAILABLE;
@@ -227,8 +228,8 @@ check_time(struct ctx *ctx, struct checkout *c)
 							      : refuse_late(c);
 }
 
-/* A reservation of which the answer never came, and which is never asked for
- * again, expires by itself. */
+/* That the cart is frozen goes to disk meanwhile. A reservation of which the answer
+ * never came, and which is never asked for again, expires by itself. */
 enum err
 step_reserve(struct ctx *ctx, struct checkout *c)
 {
@@ -237,7 +238,8 @@ step_reserve(struct ctx *ctx, struct checkout *c)
 
 	if ((err = check_time(ctx, c)))
 		return err;
-	err = call(ctx, c, &reservations, reserve_body(&ctx->arena, c), &reply);
+	err = call(ctx, c, &reservations, reserve_body(&ctx->arena, c),
+	    &ctx->db, &reply);
 	CRASH_POINT("after-reserve");
 	if (err || (err = pass_on(ctx, c, &reply)))
 		return err;
@@ -253,7 +255,8 @@ step_invoice(struct ctx *ctx, struct checkout *c)
 
 	if ((err = check_time(ctx, c)))
 		return err;
-	err = call(ctx, c, &invoices, invoice_body(&ctx->arena, c), &reply);
+	err = call(ctx, c, &invoices, invoice_body(&ctx->arena, c), NULL,
+	    &reply);
 	CRASH_POINT("after-invoice");
 	if (err || (err = judge(c, &invoices, &reply, &c->invoice_id)))
 		return err;

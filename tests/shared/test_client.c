@@ -19,6 +19,7 @@
 #include "shared/breaker.h"
 #include "shared/clock.h"
 #include "shared/log.h"
+#include "tests/faults.h"
 
 static char path[64];
 static struct app app = { .settings = { .internal_socket = path, .workers = 4 } };
@@ -32,6 +33,9 @@ static struct {
 	char text[4096];
 } got;
 
+/* What to do before a request is answered. */
+static void (*first)(void);
+
 static void
 answer(int fd, const char *request)
 {
@@ -40,6 +44,8 @@ answer(int fd, const char *request)
 	char reply[256];
 	int n;
 
+	if (first != NULL)
+		first();
 	if (strstr(request, "/hang") != NULL)
 		return;
 	n = snprintf(reply, sizeof(reply),
@@ -138,6 +144,16 @@ call(const char *to, int64_t timeout_ms, struct client_reply *reply)
 		.trace = "t-1",
 		.timeout_ms = timeout_ms },
 	    reply);
+}
+
+/* Of a database beside the socket. */
+static const char *
+db_path(void)
+{
+	static char name[sizeof(path) + 3];
+
+	snprintf(name, sizeof(name), "%s.db", path);
+	return name;
 }
 
 /* The number that X-Deadline-Ms had. */
@@ -297,6 +313,85 @@ test_client__a_hung_service_holds_half_of_the_workers(void **state)
 	assert_int_equal(call("/eight/200", 0, &reply), OK);
 }
 
+/* The service answers when the disk is at work, which ends after that. */
+static void
+answer_during_a_sync(void)
+{
+	fault_wait_for_sync();
+	fault_release_syncs();
+}
+
+static void
+test_client__syncs_while_the_service_works(void **state)
+{
+	struct client_call request
+	    = { .method = "POST", .path = "/eleven/200", .body = "{}" };
+	struct client_reply reply;
+	struct db db;
+	int syncs;
+
+	(void)state;
+	assert_int_equal(db_open(&db, db_path(), DB_SINGLE), OK);
+	assert_int_equal(db_begin_relaxed(&db), OK);
+	assert_int_equal(sqlite3_exec(db.handle, "CREATE TABLE row (n INTEGER)",
+			     NULL, NULL, NULL),
+	    SQLITE_OK);
+	assert_int_equal(db_commit(&db), OK);
+	request.sync = &db;
+	/* over a connection that is there already */
+	assert_int_equal(
+	    client_call(ctx.client, &ctx.arena, &request, &reply), OK);
+	fault_hold_syncs();
+	first = answer_during_a_sync;
+	syncs = fault_syncs;
+	assert_int_equal(
+	    client_call(ctx.client, &ctx.arena, &request, &reply), OK);
+	assert_int_equal(fault_syncs, syncs + 1);
+	first = NULL;
+	/* the service has done what it was asked to */
+	fault_sync = true;
+	assert_int_equal(client_call(ctx.client, &ctx.arena, &request, &reply),
+	    ERR_UNAVAILABLE);
+	fault_sync = false;
+	assert_int_equal(reply.status, 200);
+	assert_int_equal(got.count, 3);
+	assert_int_equal(
+	    client_call(ctx.client, &ctx.arena, &request, &reply), OK);
+	db_close(&db);
+	unlink(db_path());
+}
+
+static void
+test_client__calls_several_at_once(void **state)
+{
+	static const char *const paths[CLIENT_CALLS_MAX]
+	    = { "/twelve/200/hang", "/twelve/201", "/twelve/404", "/twelve/503",
+		      "/twelve/200/bad" };
+	static const int want[CLIENT_CALLS_MAX] = { 0, 201, 404, 0, 200 };
+	struct client_call calls[CLIENT_CALLS_MAX];
+	int statuses[CLIENT_CALLS_MAX];
+
+	(void)state;
+	for (size_t i = 0; i < 5; i++)
+		calls[i] = (struct client_call) { .method = "DELETE",
+			.path = paths[i],
+			.timeout_ms = 300 };
+	/* again, by the same connections */
+	for (int n = 1; n < BREAKER_FAILURES; n++) {
+		client_call_all(ctx.client, &ctx.arena, calls, 5, statuses);
+		assert_memory_equal(statuses, want, 5 * sizeof(want[0]));
+		assert_int_equal(got.count, 5 * n);
+	}
+	/* together they are one failure of the service, and one success */
+	client_call_all(ctx.client, &ctx.arena, calls + 1, 2, statuses);
+	assert_int_equal(statuses[1], 404);
+	for (int n = 0; n < BREAKER_FAILURES; n++)
+		client_call_all(ctx.client, &ctx.arena, calls + 3, 1, statuses);
+	client_call_all(ctx.client, &ctx.arena, calls + 1, 2, statuses);
+	assert_int_equal(statuses[0], 0);
+	assert_int_equal(statuses[1], 0);
+}
+
 static void
 test_client__nobody_listens(void **state)
 {
@@ -324,6 +419,8 @@ main(void)
 		CLIENT_TEST(test_client__a_failing_service_is_left_alone),
 		CLIENT_TEST(
 		    test_client__a_hung_service_holds_half_of_the_workers),
+		CLIENT_TEST(test_client__syncs_while_the_service_works),
+		CLIENT_TEST(test_client__calls_several_at_once),
 		CLIENT_TEST(test_client__nobody_listens),
 	};
 

@@ -622,6 +622,27 @@ test_checkout__waits_for_the_disk_where_it_must(void **state)
 	assert_int_equal(fault_syncs - syncs, 1); /* frozen */
 }
 
+/* No invoice for a cart that may not be frozen any more after a power cut. */
+static void
+test_checkout__calls_payment_when_the_cart_is_frozen_on_disk(void **state)
+{
+	struct t *t = *state;
+	struct reply_seen rep;
+
+	fill_cart(t);
+	peer(t, RESERVE, 201, RESERVED);
+	fault_sync = true;
+	rep = check_out(t);
+	fault_sync = false;
+	assert_problem(&rep, 503, NULL);
+	assert_int_equal(in_state(t, "reserve"), 1);
+	assert_true(is_frozen(t));
+	peer(t, RESERVE, 201, RESERVED);
+	peer(t, INVOICE, 201, INVOICE_7);
+	rep = check_out(t);
+	assert_is_invoice(&rep);
+}
+
 /* payment comes back after ten minutes: is there an invoice? */
 static void
 test_checkout__is_undone_when_late_without_invoice(void **state)
@@ -760,6 +781,8 @@ main(void)
 		TEST(test_checkout__client_hears_that_it_was_too_late),
 		TEST(test_checkout__job_takes_the_one_that_waits_longest),
 		TEST(test_checkout__waits_for_the_disk_where_it_must),
+		TEST(
+		    test_checkout__calls_payment_when_the_cart_is_frozen_on_disk),
 		TEST(test_checkout__is_kept_for_a_day),
 	};
 
