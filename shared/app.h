@@ -44,7 +44,7 @@ struct ctx {
 /* Work that no request waits for, on a thread of its own. Runs at start, again
  * when the time is over that it answers (milliseconds, 0 for at once), and if
  * JOB_NOTIFIED when a transaction that called db_notify() is committed: at once,
- * or 0.1 s after it ran, for all that were committed by then. */
+ * or JOB_GATHER_MS after it ran, for all that were committed by then. */
 struct job {
 	const char *name;
 	int64_t (*run)(struct ctx *ctx);

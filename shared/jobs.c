@@ -1,6 +1,7 @@
 #include "shared/jobs.h"
 
 #include <malloc.h>
+#include <sched.h>
 #include <signal.h>
 #include <sodium.h>
 
@@ -13,7 +14,6 @@
 #define STACK_SIZE ((size_t)256 * 1024)
 #define IDLE_FOR_LONG CLOCK_HOUR
 #define AWAKE_US (2 * 1000000)
-#define GATHER_US 100000 /* of notifications, from one run to the next */
 
 /* What the jobs wait for, each kind for its own. */
 static struct {
@@ -158,7 +158,7 @@ wait_until(enum job_kind kind, int64_t until_us, uint64_t *seen)
 static int64_t
 run_awake(const struct runner *r, uint64_t *seen)
 {
-	int64_t now, due, asleep;
+	int64_t now, due, asleep, gathered;
 	struct ctx ctx;
 	enum wake why;
 
@@ -172,11 +172,14 @@ run_awake(const struct runner *r, uint64_t *seen)
 		now = clock_mono_us();
 		due += now;
 		asleep = now + AWAKE_US;
+		gathered = now + JOB_GATHER_MS * 1000;
 		why = wait_until(
 		    r->job->kind, due < asleep ? due : asleep, seen);
 		/* What many requests leave to do is done at once. */
 		if (why == NOTIFIED
-		    && wait_until(JOB_TIMED, now + GATHER_US, seen) == STOP)
+		    && wait_until(JOB_TIMED, due < gathered ? due : gathered,
+			   seen)
+			== STOP)
 			why = STOP;
 	} while (why == NOTIFIED || (why == TIME && due <= asleep));
 	ctx_close(&ctx);
@@ -189,9 +192,12 @@ static void *
 run_job(void *argument)
 {
 	const struct runner *r = argument;
+	struct sched_param none = { 0 };
 	uint64_t seen = 0;
 	int64_t due;
 
+	/* Nobody waits for it: it does not preempt those that serve. */
+	pthread_setschedparam(pthread_self(), SCHED_BATCH, &none);
 	do {
 		due = run_awake(r, &seen);
 		malloc_trim(0);

@@ -29,6 +29,9 @@ int64_t job_backoff(int64_t tries, int64_t first, int64_t ceiling);
 MUST_USE enum err thread_start(
     pthread_t *thread, void *(*run)(void *), void *argument);
 
+/* What is notified waits until a run is so many milliseconds ago, for more of it. */
+#define JOB_GATHER_MS 100
+
 struct jobs;
 
 /* Starts the jobs of the service, and those that every service has. */

@@ -267,7 +267,17 @@ look(struct ctx *ctx, struct turn *t)
 	return least;
 }
 
-/* A look costs no lock, and a few reads along an index, however many wait. Who
+static bool
+is_more_due(const struct turn *t)
+{
+	for (size_t i = 0; i < t->count; i++)
+		if (t->shares[i].count == SHARE_MAX)
+			return true;
+	return false;
+}
+
+/* A look costs no lock, and a few reads along an index, however many wait. What has
+ * come meanwhile, or waited behind what was sent, goes with more like it. Who
  * sent a message, and that it arrived, may be lost with the power: it is sent
  * again then, and its receiver knows its key. */
 int64_t
@@ -282,5 +292,7 @@ outbox_run(struct ctx *ctx)
 		return POLL;
 	for (size_t i = 0; i < t.count; i++)
 		deliver(ctx, &t.shares[i]);
-	return for_each(&ctx->db, &t, settle) ? POLL : 0;
+	if (for_each(&ctx->db, &t, settle))
+		return POLL;
+	return is_more_due(&t) ? 0 : JOB_GATHER_MS;
 }

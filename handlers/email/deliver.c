@@ -23,6 +23,8 @@
 #define BACKOFF_CEILING (4 * CLOCK_HOUR)
 #define ASK_AGAIN (15 * CLOCK_SECOND) /* while user cannot be reached */
 #define POLL (2 * CLOCK_SECOND) /* for what a dead instance left behind */
+#define RUN_US 1000000 /* a stop need not wait for all there is */
+#define RUN_MEMORY ((size_t)1024 * 1024)
 
 STMT(mail_next, "SELECT min(due_at) FROM mail WHERE status = 'queued'");
 
@@ -192,14 +194,14 @@ settle(struct db *db, const struct mail *m, enum verdict verdict,
 		DB_TEXT(answer)));
 }
 
-/* Sends a leased mail. As it records what became of it, it leases the next one
- * that is due until then; *more says whether there is one. */
+/* Sends a leased mail. As it records what became of it, it leases the next one that
+ * is due: *more says that it did, ERR_NOT_FOUND that there is none. */
 static enum err
 deliver(struct ctx *ctx, struct mail *m, int64_t until, bool *more)
 {
+	enum err err, next = OK;
 	enum verdict verdict;
 	const char *answer;
-	enum err err;
 
 	CRASH_POINT("before-mail");
 	*more = false;
@@ -210,23 +212,23 @@ deliver(struct ctx *ctx, struct mail *m, int64_t until, bool *more)
 	if ((err = db_begin(&ctx->db)))
 		return err;
 	err = settle(&ctx->db, m, verdict, answer);
-	if (err == OK && verdict != VERDICT_UNREACHABLE && clock_ms() < until) {
-		err = lease(&ctx->db, m);
-		*more = err == OK;
-		if (err == ERR_NOT_FOUND)
-			err = OK;
+	if (err == OK && verdict != VERDICT_UNREACHABLE
+	    && clock_mono_us() < until && ctx->arena.used < RUN_MEMORY) {
+		next = lease(&ctx->db, m);
+		*more = next == OK;
 	}
+	/* The record stands, whatever the next one is like. */
 	if ((err = finish(&ctx->db, err)))
 		return err;
-	return verdict == VERDICT_UNREACHABLE ? ERR_UNAVAILABLE : OK;
+	return verdict == VERDICT_UNREACHABLE ? ERR_UNAVAILABLE : next;
 }
 
-/* As many mails as are due, for a second. ERR_UNAVAILABLE when the next would fare
- * no better. */
+/* Mails that are due, one after the other. ERR_NOT_FOUND when none is left,
+ * ERR_UNAVAILABLE when the next would fare no better. */
 static enum err
 deliver_all(struct ctx *ctx)
 {
-	int64_t until = clock_ms() + CLOCK_SECOND;
+	int64_t until = clock_mono_us() + RUN_US;
 	bool more = true;
 	struct mail m;
 	enum err err;
@@ -249,8 +251,12 @@ deliver_run(struct ctx *ctx)
 	err = db_get(
 	    &ctx->db, &mail_next, DB_NO_ARGS, DB_INTO(DB_INT_TO(&next)));
 	wait = err || next == INT_NONE ? POLL : next - clock_ms();
-	if (wait <= 0)
-		return deliver_all(ctx) == OK ? 0 : POLL;
+	if (wait <= 0) {
+		err = deliver_all(ctx);
+		return err == OK		? 0
+		    : err == ERR_NOT_FOUND ? JOB_GATHER_MS
+					   : POLL;
+	}
 	transport.kind->idle(transport.self);
 	return wait < POLL ? wait : POLL;
 }

@@ -14,18 +14,23 @@
 #include "shared/service.h"
 #include "shared/token.h"
 
-#define GATHER_US 100000
+#define GATHER_US (JOB_GATHER_MS * 1000)
 
 extern const char coster_shared_schema[];
 
 static _Atomic int runs, timed_runs;
+static _Atomic int more; /* runs that are needed yet */
 
 static int64_t
 count_run(struct ctx *ctx)
 {
 	(void)ctx;
 	runs++;
-	return CLOCK_HOUR;
+	if (more == 0)
+		return CLOCK_HOUR;
+	more--;
+	jobs_notify(); /* somebody has more for it meanwhile */
+	return 0;
 }
 
 static int64_t
@@ -112,6 +117,23 @@ test_jobs__what_many_leave_to_do_is_done_at_once(void **state)
 	jobs_stop(jobs);
 }
 
+/* However much comes in meanwhile. */
+static void
+test_jobs__what_is_there_already_waits_for_nothing(void **state)
+{
+	int64_t begin;
+
+	(void)state;
+	wait_for_runs(1);
+	begin = clock_mono_us();
+	more = 100;
+	jobs_notify();
+	wait_for_runs(102);
+	/* once before them, and once behind */
+	assert_true(clock_mono_us() - begin < 20 * GATHER_US);
+	jobs_stop(jobs);
+}
+
 static void
 test_jobs__stop_while_they_gather(void **state)
 {
@@ -134,6 +156,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		JOBS_TEST(test_jobs__what_many_leave_to_do_is_done_at_once),
+		JOBS_TEST(test_jobs__what_is_there_already_waits_for_nothing),
 		JOBS_TEST(test_jobs__stop_while_they_gather),
 	};
 

@@ -11,6 +11,7 @@
 #include "handlers/email/email.h"
 #include "shared/clock.h"
 #include "shared/file.h"
+#include "shared/jobs.h"
 #include "shared/service.h"
 #include "tests/loopback.h"
 
@@ -211,7 +212,7 @@ deliver(struct t *t)
 {
 	int64_t wait;
 
-	while ((wait = run_job(t, "deliver")) == 0)
+	while ((wait = run_job(t, "deliver")) == 0 || wait == JOB_GATHER_MS)
 		;
 	return wait;
 }
@@ -508,6 +509,21 @@ test_deliver__a_server_that_is_away_stops_the_rest(void **state)
 }
 
 static void
+test_deliver__what_waits_costs_a_transaction_a_mail(void **state)
+{
+	struct t *t = *state;
+	uint64_t commits;
+
+	for (int i = 0; i < 3; i++)
+		post(t, TO("ann@shop.example"));
+	commits = db_counts.commits;
+	assert_int_equal(run_job(t, "deliver"), JOB_GATHER_MS);
+	assert_int_equal(each_file("new", NULL), 3);
+	assert_int_equal(db_counts.commits - commits, 1 + 3);
+	assert_mail(t, 3, "sent", 1, NULL);
+}
+
+static void
 test_deliver__bad_settings_stop_the_start(void **state)
 {
 	static const struct {
@@ -566,6 +582,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		MAILDIR_TEST(test_deliver__a_maildir_gets_whole_messages),
 		MAILDIR_TEST(test_deliver__a_maildir_that_fails_is_tried_again),
+		MAILDIR_TEST(test_deliver__what_waits_costs_a_transaction_a_mail),
 		MAILDIR_TEST(test_deliver__an_unknown_user_gets_nothing),
 		MAILDIR_TEST(test_deliver__waits_for_user_without_losing_tries),
 		MAILDIR_TEST(test_deliver__an_address_is_checked_late_too),
