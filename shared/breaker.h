@@ -4,7 +4,7 @@
  *
  * A peer is another service, named by the first segment of a path that it
  * answers. After BREAKER_FAILURES failures in a row it is left alone for a
- * second; then one call finds out how it is. While that fails, too, the pause
+ * second; then one caller finds out how it is. While that fails, too, the pause
  * doubles, to half a minute at most. One success ends it.
  *
  * No more than so many callers are with one peer at a time. The next one waits

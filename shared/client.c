@@ -69,9 +69,8 @@ open_curl(struct client *c, struct transfer *t)
 	if (t->curl != NULL)
 		return;
 	curl_load();
-	if (c->multi == NULL && (c->multi = curl.multi_init()) == NULL)
-		abort();
-	if ((t->curl = curl.easy_init()) == NULL)
+	if ((t->curl = curl.easy_init()) == NULL
+	    || (c->multi == NULL && (c->multi = curl.multi_init()) == NULL))
 		abort();
 	curl.easy_setopt(t->curl, CURLOPT_PRIVATE, t);
 	curl.easy_setopt(t->curl, CURLOPT_UNIX_SOCKET_PATH, path);
@@ -207,8 +206,9 @@ log_failure(struct arena *a, const struct client_call *call, int status,
 	    LOG_TEXT("request", call->trace != NULL ? call->trace : "-"));
 }
 
-/* What becomes of the calls is in the transfers then. Those whose time the request
- * at hand cut short say nothing of the service when they fail. */
+/* What becomes of the calls is in the transfers then. One that is answered tells that
+ * the service is well; those whose time the request at hand cut short say nothing of it
+ * when they fail. */
 static void
 attempt(struct client *c, struct arena *a, const struct client_call *calls,
     size_t count)
@@ -216,8 +216,8 @@ attempt(struct client *c, struct arena *a, const struct client_call *calls,
 	int64_t own = calls->timeout_ms > 0 ? calls->timeout_ms
 					    : CLIENT_TIMEOUT_MS;
 	struct breaker_pass pass;
+	bool entered, answered = false;
 	const char *why = NULL;
-	bool entered;
 	int64_t ms = 0;
 
 	c->synced = OK;
@@ -233,11 +233,10 @@ attempt(struct client *c, struct arena *a, const struct client_call *calls,
 	if (why == NULL)
 		perform(c, a, calls, count, ms);
 	for (size_t i = 0; i < count; i++)
-		if ((why = c->transfers[i].why) != NULL)
-			break;
+		answered |= c->transfers[i].why == NULL;
 	if (entered)
 		breaker_leave(breaker, &pass, clock_mono_us() / 1000,
-		    why == NULL	    ? BREAKER_GOOD
+		    answered	    ? BREAKER_GOOD
 			: ms == own ? BREAKER_BAD
 				    : BREAKER_UNKNOWN);
 }

@@ -1,7 +1,7 @@
 /*
  * Calls to the other services: HTTP over nginx's internal socket, by libcurl.
  *
- * A client belongs to one thread and keeps its connection. Every call has a
+ * A client belongs to one thread and keeps its connections. Every call has a
  * time; a service that cannot be reached, or says 502 to 504, is
  * ERR_UNAVAILABLE, and any other answer is the caller's to judge.
  *
@@ -49,8 +49,8 @@ int64_t client_pause(struct client *client, struct arena *a, const char *path);
 MUST_USE enum err client_call(struct client *client, struct arena *a,
     const struct client_call *call, struct client_reply *reply);
 
-/* Several calls of one service at once, of which only the status is wanted: 0 for
- * what client_call() says ERR_UNAVAILABLE to. All take the first one's time. */
+/* Several calls of one service at once, of which only the status is wanted: 0 when
+ * there is none, or 502 to 504. All take the first one's time; none syncs. */
 void client_call_all(struct client *client, struct arena *a,
     const struct client_call *calls, size_t count, int *statuses);
 

@@ -556,6 +556,7 @@ db_sync(struct db *db)
 		   wal, SQLITE_SYNC_NORMAL | SQLITE_SYNC_DATAONLY)
 		== SQLITE_OK)
 		return OK;
+	db_counts.commits_failed++;
 	LOG(LOG_ERROR, "cannot sync the write-ahead log",
 	    LOG_TEXT("reason", strerror(errno)));
 	return ERR_UNAVAILABLE;

@@ -141,7 +141,8 @@ void db_rollback(struct db *db);
 MUST_USE enum err db_begin_relaxed(struct db *db);
 
 /* What relaxed transactions of this connection have committed is on disk then; there
- * must be some. ERR_UNAVAILABLE when it may not be, and the log says why. */
+ * must be some. ERR_UNAVAILABLE when it may not be, and the log says why: the kernel
+ * tells so once, and the next time may be OK although it is not. */
 MUST_USE enum err db_sync(struct db *db);
 
 /* Begins a turn of several requests: those that only read share a snapshot,

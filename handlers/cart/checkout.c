@@ -6,7 +6,7 @@
  *        +-----------+------> undone     the cart is as before
  *
  * The cart is frozen before the first call and until the end, and that is on disk
- * before payment is called; a reservation for a cart that was not expires. Each call
+ * before an invoice is asked for; a reservation for a cart that was not expires. Each call
  * has an Idempotency-Key of the checkout's own, so whoever takes it up after a
  * failure calls again and finds the reservation and the invoice that are made
  * already. That is the client's next try, or a job in either instance; a lease

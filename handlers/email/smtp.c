@@ -18,7 +18,7 @@
 #include "shared/text.h"
 
 #define CONNECT_TIMEOUT_MS 10000L
-#define TIMEOUT_MS 30000L /* of a mail; also bounds how long a stop waits */
+#define TIMEOUT_MS 25000L /* of a mail; a stop waits as long, and is given 30 s */
 #define ANSWER_TIMEOUT 30L /* seconds; of QUIT, which has no other bound */
 #define IDLE_US (5 * INT64_C(1000000))
 #define PORT_MAX 65535
@@ -93,7 +93,7 @@ host_of(const char *url)
 	int64_t port = 0;
 
 	if (regcomp(&pattern,
-		"^smtps?://([A-Za-z0-9._-]+|\\[[0-9A-Fa-f:.]+\\])"
+		"^smtps?://([A-Za-z0-9._-]+|\\[[0-9A-Za-z:.%]+\\])"
 		"(:([0-9]{1,5}))?/?$",
 		REG_EXTENDED)
 	    != 0)
@@ -135,7 +135,7 @@ read_password(struct smtp *s)
 }
 
 static void
-connect_to(struct smtp *s)
+open_curl(struct smtp *s)
 {
 	CURL *c;
 
@@ -238,7 +238,7 @@ smtp_send(void *self, struct arena *a, const struct envelope *mail,
 	CURLcode code;
 
 	if (s->curl == NULL)
-		connect_to(s);
+		open_curl(s);
 	to = curl.slist_append(NULL, mail->to);
 	if (to == NULL)
 		abort();

@@ -4,11 +4,13 @@
  * listening socket is standard input.
  */
 #include <pthread.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -52,9 +54,10 @@ main(void)
 	pthread_t thread;
 	int fd;
 
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	for (;;) {
 		if ((fd = accept(STDIN_FILENO, NULL, NULL)) < 0)
-			continue;
+			abort();
 		if (pthread_create(&thread, NULL, talk, fdopen(fd, "r")) != 0)
 			abort();
 		pthread_detach(thread);
