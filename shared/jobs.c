@@ -1,7 +1,6 @@
 #include "shared/jobs.h"
 
 #include <malloc.h>
-#include <sched.h>
 #include <signal.h>
 #include <sodium.h>
 
@@ -192,12 +191,9 @@ static void *
 run_job(void *argument)
 {
 	const struct runner *r = argument;
-	struct sched_param none = { 0 };
 	uint64_t seen = 0;
 	int64_t due;
 
-	/* Nobody waits for it: it does not preempt those that serve. */
-	pthread_setschedparam(pthread_self(), SCHED_BATCH, &none);
 	do {
 		due = run_awake(r, &seen);
 		malloc_trim(0);
