@@ -135,14 +135,14 @@ MUST_USE enum err db_commit(struct db *db);
 void db_rollback(struct db *db);
 
 /* Of a DB_SINGLE connection: the commit does not wait for the disk. A power cut,
- * though not the end of the process, may undo it, until db_sync() or a later commit
- * of any connection has waited. For what is then seen to be undone and does no harm when
- * it is done again. */
+ * though not the end of the process, may undo it, until db_sync() or a later
+ * commit of any connection has waited. For what is then seen to be undone and
+ * does no harm when it is done again. */
 MUST_USE enum err db_begin_relaxed(struct db *db);
 
-/* What relaxed transactions of this connection have committed is on disk then; there
- * must be some. ERR_UNAVAILABLE when it may not be, and the log says why: the kernel
- * tells so once, and the next time may be OK although it is not. */
+/* What relaxed transactions of this connection have committed is on disk then;
+ * there must be some. ERR_UNAVAILABLE when it may not be, and the log says why:
+ * the kernel tells so once, and the next time may be OK although it is not. */
 MUST_USE enum err db_sync(struct db *db);
 
 /* Begins a turn of several requests: those that only read share a snapshot,

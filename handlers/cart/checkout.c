@@ -5,14 +5,15 @@
  *        |           |
  *        +-----------+------> undone     the cart is as before
  *
- * The cart is frozen before the first call and until the end, and that is on disk
- * before an invoice is asked for; a reservation for a cart that was not expires. Each call
- * has an Idempotency-Key of the checkout's own, so whoever takes it up after a
- * failure calls again and finds the reservation and the invoice that are made
- * already. That is the client's next try, or a job in either instance; a lease
- * lets one at it at a time, and a taker whose lease was lost records nothing
- * (attempts has gone on). Where it stopped, and that it is done, a power cut may
- * undo: it comes to the same end again. That it is undone stays so.
+ * The cart is frozen before the first call and until the end, and that is on
+ * disk before an invoice is asked for; a reservation for a cart that was not
+ * expires. Each call has an Idempotency-Key of the checkout's own, so whoever
+ * takes it up after a failure calls again and finds the reservation and the
+ * invoice that are made already. That is the client's next try, or a job in
+ * either instance; a lease lets one at it at a time, and a taker whose lease was
+ * lost records nothing (attempts has gone on). Where it stopped, and that it is
+ * done, a power cut may undo: it comes to the same end again. That it is undone
+ * stays so.
  *
  * One that is not through after ten minutes, and has no invoice, is undone, well
  * before product lets the reservation expire.

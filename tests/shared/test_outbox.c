@@ -626,6 +626,26 @@ test_outbox__receivers_take_turns(void **state)
 	assert_int_equal(ask("SELECT count(*) FROM outbox"), 0);
 }
 
+/* Not what was put first. */
+static void
+test_outbox__what_is_due_longest_goes_first(void **state)
+{
+	char subject[] = "a";
+
+	(void)state;
+	put("z", "/m/z");
+	receiver.status = 503;
+	assert_string_equal(sent(), "POST /m/z");
+	receiver.status = 204;
+	for (; *subject <= 'h'; ++*subject)
+		put(subject, "/m");
+	advance(CLOCK_SECOND);
+	put("y", "/m/y");
+	assert_string_equal(all_sent(),
+	    "POST /m;POST /m;POST /m;POST /m;POST /m;POST /m;POST /m;POST /m;");
+	assert_string_equal(all_sent(), "POST /m/z;POST /m/y;");
+}
+
 static void
 test_outbox__one_that_is_left_alone_is_not_tried(void **state)
 {
@@ -899,6 +919,7 @@ main(void)
 		    test_outbox__another_instance_takes_over_from_a_dead_one),
 		OUTBOX_TEST(test_outbox__what_another_has_leased_stays_its_own),
 		OUTBOX_TEST(test_outbox__receivers_take_turns),
+		OUTBOX_TEST(test_outbox__what_is_due_longest_goes_first),
 		OUTBOX_TEST(test_outbox__one_that_is_left_alone_is_not_tried),
 		OUTBOX_TEST(test_outbox__a_backlog_costs_nothing),
 		OUTBOX_TEST(test_outbox__an_administrator_sends_again),
