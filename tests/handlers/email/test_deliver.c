@@ -37,6 +37,7 @@ static struct {
 	_Atomic int peer; /* descriptor of the connection */
 	int connections, mails;
 	char message[4096]; /* the last one, as sent */
+	char login[128];    /* what AUTH PLAIN (RFC 4616) gave */
 } server;
 
 static const char *
@@ -72,7 +73,12 @@ converse(FILE *f)
 	while (fgets(line, sizeof(line), f) != NULL) {
 		answer = "250 OK";
 		if (strncmp(line, "EHLO", 4) == 0) {
-			answer = "250-test\r\n250 SIZE 1000000";
+			answer = "250-test\r\n250-AUTH PLAIN\r\n250 SIZE 1000000";
+		} else if (strncmp(line, "AUTH", 4) == 0) {
+			fprintf(f, "334 \r\n");
+			if (fgets(server.login, sizeof(server.login), f) == NULL)
+				return;
+			answer = "235 OK";
 		} else if (strncmp(line, "RCPT", 4) == 0) {
 			snprintf(rcpt, sizeof(rcpt), "%s", line);
 			if ((answer = answer_of(rcpt, false)) == NULL)
@@ -509,6 +515,25 @@ test_deliver__a_server_that_is_away_stops_the_rest(void **state)
 }
 
 static void
+test_deliver__signs_in_where_it_is_to(void **state)
+{
+	struct t *t = *state;
+
+	post(t, TO("ann@shop.example"));
+	deliver(t);
+	assert_string_equal(server.login, "");
+	email_settings.user = "shop";
+	email_settings.password_file = getenv("COSTER_KEY_FILE");
+	assert_int_equal(service.start(app_of(t)), OK);
+	post(t, TO("ann@shop.example"));
+	deliver(t);
+	assert_int_equal(server.mails, 2);
+	/* base64 of: NUL, shop, NUL, the line of the file */
+	assert_string_equal(server.login,
+	    "AHNob3AAMDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\r\n");
+}
+
+static void
 test_deliver__what_waits_costs_a_transaction_a_mail(void **state)
 {
 	struct t *t = *state;
@@ -583,6 +608,7 @@ main(void)
 		MAILDIR_TEST(test_deliver__a_maildir_gets_whole_messages),
 		MAILDIR_TEST(test_deliver__a_maildir_that_fails_is_tried_again),
 		MAILDIR_TEST(test_deliver__what_waits_costs_a_transaction_a_mail),
+		SMTP_TEST(test_deliver__signs_in_where_it_is_to),
 		MAILDIR_TEST(test_deliver__an_unknown_user_gets_nothing),
 		MAILDIR_TEST(test_deliver__waits_for_user_without_losing_tries),
 		MAILDIR_TEST(test_deliver__an_address_is_checked_late_too),
