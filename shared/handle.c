@@ -97,14 +97,20 @@ end_transaction(struct req *r, enum err err)
 
 /* Of a repeated request it may fail: that may be what ended its session. */
 static enum err
-run_endpoint(struct req *r)
+check_new(struct req *r)
 {
 	const struct service *svc = r->ctx->app->service;
 	enum err err = svc->check_caller != NULL ? svc->check_caller(r) : OK;
 
 	/* The other routes read theirs. */
-	if (err == OK && r->route->query == NULL)
-		err = req_query(r, NULL);
+	return err || r->route->query != NULL ? err : req_query(r, NULL);
+}
+
+static enum err
+run_endpoint(struct req *r)
+{
+	enum err err = check_new(r);
+
 	return err ? err : r->route->fn(r);
 }
 
@@ -141,8 +147,9 @@ ask(struct req *r, enum idempotency *what)
 		return OK;
 	if ((err = idempotency_start(r, what)) || *what == IDEMPOTENCY_REPLAYED)
 		return err;
-	err = r->route->question(r);
-	return err ? err : ERR_DEFER;
+	if ((err = check_new(r)) || (err = r->route->question(r)))
+		return err;
+	return r->question != NULL ? ERR_DEFER : OK;
 }
 
 static enum err

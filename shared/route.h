@@ -49,7 +49,8 @@ struct route {
 	handler_fn *fn;
 	unsigned flags;
 	/* Of a write: sets r->question, what another service is to be asked
-	 * before fn is called and finds r->answer; NULL: nothing. */
+	 * before fn is called and finds r->answer, if there is anything to ask;
+	 * NULL: nothing, ever. */
 	handler_fn *question;
 	/* What may be in it, which req_body() and req_query() read; NULL: a
 	 * body is not looked at, a query has no parameter that is known. */

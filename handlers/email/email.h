@@ -3,6 +3,7 @@
 #define COSTER_EMAIL_H
 
 #include "shared/app.h"
+#include "shared/client.h"
 
 struct email_settings {
 	const char *url, *from, *from_name, *tls, *user, *password_file;
@@ -30,11 +31,14 @@ int64_t message_prune(struct ctx *ctx);
 MUST_USE enum err cap_take(struct req *r, const char *who);
 MUST_USE enum err cap_prune(struct db *db);
 
-/* Asks user whether somebody has the address *to, or, when that is NULL, for
- * the address of user_id (then *to; arena). ERR_NOT_FOUND when there is no such
- * user, ERR_UNAVAILABLE when that cannot be found out now. Call it outside of
- * transactions. trace may be NULL. */
-MUST_USE enum err recipient_find(
-    struct ctx *ctx, const char *trace, int64_t user_id, const char **to);
+/* What user is to be asked (path and query of a GET; arena): whether somebody has
+ * the address to, or, when that is NULL, for the address of user_id. */
+const char *recipient_question(
+    struct arena *a, int64_t user_id, const char *to);
+
+/* What it says; sets *to if that was NULL (the reply's). ERR_NOT_FOUND when there is
+ * no such user, ERR_UNAVAILABLE when that cannot be found out now. */
+MUST_USE enum err recipient_answer(
+    const struct client_reply *reply, const char **to);
 
 #endif

@@ -13,12 +13,13 @@
 
 #define PRUNE_EVERY CLOCK_HOUR
 
-static handler_fn post_message, get_message, get_messages, erase_messages;
+static handler_fn ask_recipient, post_message, get_message, get_messages, erase_messages;
 static const struct field_table message_fields, query_fields, erasure_fields;
 
 static const struct route routes[] = {
 	{ "POST", "/send_email", post_message,
-	    ROUTE_SERVICE | ROUTE_ADMIN | ROUTE_SLOW, .body = &message_fields },
+	    ROUTE_SERVICE | ROUTE_ADMIN, .question = ask_recipient,
+	    .body = &message_fields },
 	{ "GET", "/send_email/{id}", get_message,
 	    ROUTE_SERVICE | ROUTE_ADMIN | ROUTE_TAGGED },
 	{ "GET", "/send_email", get_messages, ROUTE_SERVICE | ROUTE_ADMIN,
@@ -199,16 +200,36 @@ read_message(struct req *r, struct message *m)
 }
 
 /* An administrator may write to anybody. */
+static bool
+is_for_anybody(const struct req *r, const struct message *m)
+{
+	return m->to != NULL && r->caller.role == ROLE_ADMIN;
+}
+
+static enum err
+ask_recipient(struct req *r)
+{
+	struct message m = { .user_id = INT_NONE };
+	enum err err;
+
+	if ((err = read_message(r, &m)))
+		return err;
+	if (!is_for_anybody(r, &m))
+		r->question = recipient_question(r->arena, m.user_id, m.to);
+	return OK;
+}
+
 static enum err
 check_recipient(struct req *r, struct message *m)
 {
 	const char *pointer = m->to != NULL ? "#/to" : "#/user_id";
 	enum err err;
 
-	m->checked = m->to != NULL && r->caller.role == ROLE_ADMIN;
+	m->checked = is_for_anybody(r, m);
 	if (m->checked)
 		return OK;
-	err = recipient_find(r->ctx, r->param[PARAM_TRACE], m->user_id, &m->to);
+	if ((err = r->answer->err) == OK)
+		err = recipient_answer(&r->answer->reply, &m->to);
 	/* A service knows its users: this one was deleted meanwhile. */
 	if (err == ERR_NOT_FOUND && m->to == NULL
 	    && r->caller.role == ROLE_SERVICE)
@@ -242,8 +263,7 @@ post_message(struct req *r)
 	who = m.to != NULL
 	    ? m.to
 	    : arena_printf(r->arena, "user %lld", (long long)m.user_id);
-	if ((err = db_begin(r->db)) || (err = cap_take(r, who))
-	    || (err = insert_message(r, &m, &id))
+	if ((err = cap_take(r, who)) || (err = insert_message(r, &m, &id))
 	    || (err = reply_message(r, 202, id)))
 		return err;
 	reply_location(r, "/send_email/%lld", (long long)id);
