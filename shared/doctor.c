@@ -15,7 +15,8 @@ static const struct check file_checks[] = {
 	    " FROM pragma_integrity_check"
 	    " WHERE integrity_check <> 'ok'" },
 	{ "what a row refers to is there",
-	    "SELECT \"table\" || ' row ' || rowid FROM pragma_foreign_key_check" },
+	    "SELECT \"table\" || coalesce(' row ' || rowid, '')"
+	    " FROM pragma_foreign_key_check" },
 };
 
 static const struct check common_checks[] = {

@@ -3,10 +3,10 @@
 #include "shared/doctor.h"
 
 static const struct check checks[] = {
-	{ "no cart is frozen by a checkout that ended",
-	    "SELECT cart.user_id FROM cart JOIN checkout"
-	    " ON checkout.id = cart.checkout_id"
-	    " WHERE checkout.state IN ('done', 'undone')" },
+	{ "a cart is frozen by a checkout that runs",
+	    "SELECT user_id FROM cart WHERE checkout_id IS NOT NULL"
+	    " AND checkout_id NOT IN (SELECT id FROM checkout"
+	    "  WHERE state NOT IN ('done', 'undone'))" },
 	{ "a checkout that runs has frozen its cart",
 	    "SELECT id FROM checkout WHERE state NOT IN ('done', 'undone')"
 	    " AND id NOT IN (SELECT checkout_id FROM cart"

@@ -101,8 +101,9 @@ STMT(checkout_due,
     " ORDER BY updated_at LIMIT 1");
 
 STMT(checkout_drop,
-    "DELETE FROM checkout WHERE id IN (SELECT id FROM checkout"
-    " WHERE state IN ('done', 'undone') AND updated_at < $1 LIMIT 500)");
+    "DELETE FROM checkout WHERE nr IN (SELECT nr FROM checkout"
+    " ORDER BY nr LIMIT 500) AND state IN ('done', 'undone')"
+    " AND updated_at < $1");
 
 STMT(cart_thaw,
     "UPDATE cart SET checkout_id = NULL WHERE user_id = $1"

@@ -54,3 +54,70 @@ CREATE TABLE cart_item (
 -- step 2: carts that nobody looks at any more can be found
 
 CREATE INDEX cart_item_by_seen ON cart_item (seen_at);
+
+-- step 3: a checkout touches fewer pages: rows in the order of their keys, and no index that
+-- something else does as well. That a cart is frozen by one checkout, which is there, doctor checks.
+
+CREATE TABLE new_checkout (
+    nr             INTEGER PRIMARY KEY, -- in the order they began
+    id             TEXT NOT NULL UNIQUE, -- random; the Idempotency-Keys of its calls begin with it
+    user_id        INTEGER NOT NULL,  -- the rest as in step 1
+    state          TEXT NOT NULL
+                   CHECK (state IN ('reserve', 'invoice', 'done', 'undone')),
+    lines          TEXT NOT NULL,
+    reservation_id INTEGER,
+    invoice_id     INTEGER,
+    invoice        TEXT,
+    problem        TEXT,
+    attempts       INTEGER NOT NULL DEFAULT 1,
+    holder         TEXT,
+    leased_until   INTEGER,
+    answered_at    INTEGER,
+    created_at     INTEGER NOT NULL,
+    updated_at     INTEGER NOT NULL
+) STRICT;
+
+INSERT INTO new_checkout (id, user_id, state, lines, reservation_id, invoice_id, invoice, problem,
+        attempts, holder, leased_until, answered_at, created_at, updated_at)
+    SELECT id, user_id, state, lines, reservation_id, invoice_id, invoice, problem,
+        attempts, holder, leased_until, answered_at, created_at, updated_at
+    FROM checkout ORDER BY created_at;
+
+CREATE TABLE new_cart (
+    user_id      INTEGER PRIMARY KEY,
+    version      INTEGER NOT NULL,
+    last_item_id INTEGER NOT NULL DEFAULT 0,
+    checkout_id  TEXT -- what has frozen it; NULL: it may be changed
+) STRICT;
+
+INSERT INTO new_cart SELECT user_id, version, last_item_id, checkout_id FROM cart;
+
+CREATE TABLE new_item (
+    user_id    INTEGER NOT NULL REFERENCES new_cart (user_id),
+    id         INTEGER NOT NULL,
+    product_id INTEGER NOT NULL,
+    quantity   INTEGER NOT NULL CHECK (quantity BETWEEN 1 AND 999),
+    name       TEXT NOT NULL,
+    price      INTEGER NOT NULL CHECK (price >= 0),
+    currency   TEXT NOT NULL,
+    available  INTEGER,
+    seen_at    INTEGER NOT NULL,
+    added_at   INTEGER NOT NULL,
+    version    INTEGER NOT NULL DEFAULT 1,
+    PRIMARY KEY (user_id, id),
+    UNIQUE (user_id, product_id)
+) STRICT, WITHOUT ROWID;
+
+INSERT INTO new_item SELECT user_id, id, product_id, quantity, name, price, currency, available,
+        seen_at, added_at, version FROM cart_item;
+
+DROP TABLE cart_item;
+DROP TABLE cart;
+DROP TABLE checkout;
+ALTER TABLE new_checkout RENAME TO checkout;
+ALTER TABLE new_cart RENAME TO cart;
+ALTER TABLE new_item RENAME TO cart_item;
+
+CREATE INDEX checkout_by_due ON checkout (updated_at) WHERE state IN ('reserve', 'invoice');
+CREATE INDEX checkout_by_user ON checkout (user_id, created_at);
+CREATE INDEX cart_item_by_seen ON cart_item (seen_at);

@@ -41,6 +41,10 @@ static const struct check checks[] = {
 	{ "a refund that is not known is asked about",
 	    "SELECT id FROM refund WHERE status IN ('started', 'unknown')"
 	    " AND due_at < $1 - 600000" },
+	{ "what is not paid at once is kept within ten minutes",
+	    "SELECT id FROM invoice WHERE status = 'open'"
+	    " AND id > (SELECT last FROM extension)"
+	    " AND created_at < $1 - 600000" },
 	{ "what expires is void within ten minutes",
 	    "SELECT id FROM invoice WHERE status = 'open'"
 	    " AND expires_at < $1 - 600000 AND NOT EXISTS (SELECT 1 FROM attempt"

@@ -271,7 +271,7 @@ post_invoice(struct req *r)
 		return err;
 	v.reservation_id = in.reservation_id;
 	v.expires_at = clock_ms() + payment_settings.invoice_hours * CLOCK_HOUR;
-	if ((err = insert(r->db, &in, &v)) || (err = notice_made(r->db, &v))
+	if ((err = insert(r->db, &in, &v))
 	    || (err = reply_invoice(r, 201, v.id)))
 		return err;
 	reply_location(r, "/invoices/%lld", (long long)v.id);

@@ -5,8 +5,22 @@
 #include "handlers/payment/payment.h"
 
 #include "shared/clock.h"
+#include "shared/jobs.h"
 #include "shared/json.h"
 #include "shared/outbox.h"
+
+#define OPEN_AFTER CLOCK_MINUTE /* much less than product's reservations last */
+#define LOOK_EVERY (5 * CLOCK_SECOND)
+
+/* Those that product has not heard of yet, the oldest first. */
+#define EXTENSION(columns, limit)                                              \
+	"SELECT " columns " FROM invoice"                                      \
+	" WHERE id > (SELECT last FROM extension) ORDER BY id LIMIT " limit
+
+STMT(extension_next, EXTENSION("created_at", "1"));
+STMT(extension_due,
+    EXTENSION("id, created_at, status, reservation_id, expires_at", "500"));
+STMT(extension_keep, "UPDATE extension SET last = $1");
 
 /* Messages with the same about stay in order. */
 static enum err
@@ -31,9 +45,8 @@ tell_product(struct db *db, const struct invoice *v, const char *method,
 		.body = body });
 }
 
-/* The goods are kept as long as the invoice can be paid. */
-enum err
-notice_made(struct db *db, const struct invoice *v)
+static enum err
+tell_open(struct db *db, const struct invoice *v)
 {
 	struct buf b;
 
@@ -42,6 +55,59 @@ notice_made(struct db *db, const struct invoice *v)
 	json_time(&b, "expires_at", v->expires_at);
 	json_close(&b, '}');
 	return tell_product(db, v, "PATCH", "", b.data);
+}
+
+/* A negative age is of a clock that was set back. */
+static bool
+is_young(int64_t created_at)
+{
+	int64_t age = clock_ms() - created_at;
+
+	return age >= 0 && age < OPEN_AFTER;
+}
+
+static enum err
+tell_all_open(struct db *db)
+{
+	struct db_rows q = db_query(db, &extension_due, DB_NO_ARGS);
+	int64_t last = INT_NONE;
+	enum err err = OK, ended;
+
+	while (!err && db_next(&q) && !is_young(db_int(&q, 1))) {
+		struct invoice v = { .id = db_int(&q, 0),
+			.reservation_id = db_int(&q, 3),
+			.expires_at = db_int(&q, 4) };
+
+		if (strcmp(db_text(&q, 2), "open") == 0)
+			err = tell_open(db, &v);
+		last = v.id;
+	}
+	ended = db_end(&q);
+	if (err || ended)
+		return err ? err : ended;
+	if (last == INT_NONE)
+		return ERR_NOT_FOUND; /* the other instance was quicker */
+	return db_exec(db, &extension_keep, DB_ARGS(DB_INT(last)));
+}
+
+/* The goods are kept as long as the invoice can be paid. Most are paid at once. */
+int64_t
+notice_open(struct ctx *ctx)
+{
+	struct db *db = &ctx->db;
+	int64_t created_at;
+	enum err err;
+
+	/* A look needs no lock; nothing to do is the usual case. */
+	err = db_get(db, &extension_next, DB_NO_ARGS,
+	    DB_INTO(DB_INT_TO(&created_at)));
+	if (err || is_young(created_at) || db_begin(db))
+		return LOOK_EVERY;
+	if ((err = tell_all_open(db)))
+		db_rollback(db);
+	else
+		err = db_commit(db);
+	return err ? LOOK_EVERY : 0;
 }
 
 enum err

@@ -55,8 +55,9 @@ MUST_USE enum err invoice_expect(
 /* Replies with it, if it is the caller's to see. */
 MUST_USE enum err reply_invoice(struct req *r, int status, int64_t id);
 
-/* The job that makes void what nobody paid in time. */
-int64_t invoice_expire(struct ctx *ctx);
+/* The job that watches open invoices: has their goods kept, and makes void what
+ * nobody paid in time. */
+int64_t invoice_watch(struct ctx *ctx);
 
 struct transfer {
 	enum transfer_kind { ATTEMPT, REFUND, TRANSFER__COUNT } kind;
@@ -89,8 +90,10 @@ MUST_USE enum err invoice_paid(struct db *db, const struct transfer *t);
 MUST_USE enum err invoice_refunded(struct db *db, const struct transfer *t);
 
 /* What other services are told of an invoice; messages, in its transaction. */
-MUST_USE enum err notice_made(struct db *db, const struct invoice *v);
 MUST_USE enum err notice_void(struct db *db, const struct invoice *v);
 MUST_USE enum err notice_paid(struct db *db, const struct invoice *v);
+
+/* What invoice_watch() does for those that are not paid at once. */
+int64_t notice_open(struct ctx *ctx);
 
 #endif

@@ -99,3 +99,11 @@ CREATE TABLE sandbox_charge (
 CREATE INDEX refund_by_invoice ON refund (invoice_id);
 DROP INDEX invoice_by_expiry;
 CREATE INDEX invoice_by_expiry ON invoice (status, expires_at);
+
+-- step 3: product hears only of invoices that are not paid at once
+
+CREATE TABLE extension (
+    last INTEGER NOT NULL              -- the newest invoice of which it heard, or need not; one row
+) STRICT;
+
+INSERT INTO extension (last) SELECT coalesce(max(id), 0) FROM invoice;

@@ -26,7 +26,7 @@ static const struct route_table *const routes[] = {
 
 static const struct job jobs[] = {
 	{ "settle attempts", transfer_settle, JOB_TIMED },
-	{ "expire invoices", invoice_expire, JOB_TIMED },
+	{ "open invoices", invoice_watch, JOB_TIMED },
 	OUTBOX_JOB,
 };
 

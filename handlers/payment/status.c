@@ -111,8 +111,8 @@ expire_one(struct db *db)
 	return OK;
 }
 
-int64_t
-invoice_expire(struct ctx *ctx)
+static int64_t
+expire(struct ctx *ctx)
 {
 	struct db *db = &ctx->db;
 	int64_t id;
@@ -130,4 +130,12 @@ invoice_expire(struct ctx *ctx)
 	else
 		err = db_commit(db);
 	return err ? EXPIRE_EVERY : 0;
+}
+
+int64_t
+invoice_watch(struct ctx *ctx)
+{
+	int64_t expire_in = expire(ctx), tell_in = notice_open(ctx);
+
+	return expire_in < tell_in ? expire_in : tell_in;
 }

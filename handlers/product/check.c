@@ -4,10 +4,12 @@
 
 static const struct check checks[] = {
 	{ "what is reserved of a product is what is held",
-	    "SELECT id FROM product WHERE reserved <> coalesce((SELECT"
-	    " sum(l.quantity) FROM reservation_line l JOIN reservation r"
-	    " ON r.id = l.reservation_id WHERE l.product_id = product.id"
-	    " AND r.status = 'held'), 0)" },
+	    "SELECT id FROM product LEFT JOIN (SELECT l.product_id,"
+	    " sum(l.quantity) AS quantity FROM reservation_line l"
+	    " JOIN reservation r ON r.id = l.reservation_id"
+	    " WHERE r.status = 'held' GROUP BY l.product_id) AS held"
+	    " ON held.product_id = product.id"
+	    " WHERE product.reserved <> coalesce(held.quantity, 0)" },
 	{ "stock is never below zero",
 	    "SELECT id FROM product WHERE stock < 0 OR reserved < 0" },
 	{ "a reservation has lines",

@@ -69,7 +69,7 @@ OWN = {
         "nothing else can": "INSERT INTO product_search (rowid, name) VALUES (999999, 'x')",
     },
     "cart": {
-        "no cart is frozen by a checkout that ended":
+        "a cart is frozen by a checkout that runs":
             "UPDATE cart SET checkout_id = (SELECT id FROM checkout WHERE user_id = cart.user_id)",
         "a checkout that runs has frozen its cart":
             f"UPDATE checkout SET state = 'invoice', updated_at = {NOW} WHERE invoice_id = 1",
@@ -107,6 +107,9 @@ OWN = {
         "a payment that is not known is asked about":
             "INSERT INTO attempt (invoice_id, gateway, key, amount, status, due_at, created_at)"
             " SELECT id, 'manual', 'k', total, 'unknown', 1, 1 FROM invoice LIMIT 1",
+        "what is not paid at once is kept within ten minutes":
+            "UPDATE extension SET last = 0; UPDATE invoice SET created_at = 1"
+            " WHERE status = 'open'",
         "a refund that is not known is asked about":
             "INSERT INTO refund (invoice_id, attempt_id, gateway, key, amount, status, due_at,"
             " created_at) SELECT invoice_id, id, 'manual', 'k', 1, 'unknown', 1, 1 FROM attempt",

@@ -223,6 +223,8 @@ def test_an_outage_longer_than_goods_are_held(world):
             assert world.checkout(user).status == 503
             away.enter_context(Down(stack, "product"))
         (invoice,), = eventually(lambda: rows(stack, "payment", made, user.id), 40)
+        change(stack, "payment", "UPDATE invoice SET created_at = created_at - 60000")
+        eventually(lambda: "PATCH" in run(stack, "payment", "outbox", "list"), 20)
         held = number(stack, "cart", "SELECT reservation_id FROM checkout WHERE user_id = ?",
             user.id)
         change(stack, "product", "UPDATE product SET reserved = reserved - 1 WHERE id = ?",

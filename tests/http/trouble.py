@@ -60,7 +60,8 @@ def is_calm(stack):
         and number(stack, "email", "SELECT count(*) FROM mail WHERE status = 'queued'") == 0
         and number(stack, "payment", "SELECT (SELECT count(*) FROM attempt WHERE ended_at IS NULL)"
             " + (SELECT count(*) FROM refund WHERE ended_at IS NULL) + (SELECT count(*) FROM invoice"
-            " WHERE status = 'open' AND expires_at < unixepoch() * 1000)") == 0
+            " WHERE status = 'open' AND (expires_at < unixepoch() * 1000 OR created_at <"
+            " unixepoch() * 1000 - 60000 AND id > (SELECT last FROM extension)))") == 0
         and number(stack, "cart",
             "SELECT count(*) FROM checkout WHERE state NOT IN ('done', 'undone')") == 0)
 

@@ -1,7 +1,11 @@
 #include "tests/loopback.h"
 
+#include <unistd.h>
+
 #include "shared/clock.h"
 #include "shared/jobs.h"
+#include "shared/migrate.h"
+#include "shared/service.h"
 #include "tests/faults.h"
 
 #define CART "/user/1/cart"
@@ -548,21 +552,6 @@ test_checkout__who_lost_it_records_nothing(void **state)
 }
 
 static void
-test_checkout__there_is_one_of_a_cart(void **state)
-{
-	struct t *t = *state;
-	sqlite3 *h = worker(t)->db.handle;
-
-	get_stuck(t);
-	assert_int_equal(
-	    sqlite3_exec(h,
-		"INSERT INTO checkout (id, user_id, state, lines, created_at,"
-		" updated_at) VALUES ('x', 1, 'reserve', '[]', 0, 0)",
-		NULL, NULL, NULL),
-	    SQLITE_CONSTRAINT_UNIQUE);
-}
-
-static void
 test_checkout__freezes_the_cart(void **state)
 {
 	static const struct {
@@ -752,6 +741,76 @@ test_checkout__is_kept_for_a_day(void **state)
 	assert_int_equal(in_state(t, "invoice"), 1);
 }
 
+/* One text that SQL answers; the test's arena. */
+static const char *
+text_of(struct t *t, struct db *db, const char *sql)
+{
+	const char *text = "";
+	sqlite3_stmt *s;
+
+	assert_int_equal(
+	    sqlite3_prepare_v2(db->handle, sql, -1, &s, NULL), SQLITE_OK);
+	if (sqlite3_step(s) == SQLITE_ROW)
+		text = arena_printf(
+		    test_arena(t), "%s", sqlite3_column_text(s, 0));
+	sqlite3_finalize(s);
+	return text;
+}
+
+static void
+test_checkout__step_3_keeps_what_there_is(void **state)
+{
+	static const char *const kept[] = {
+		"SELECT json_group_array(json_array(id, user_id, state, lines,"
+		" reservation_id, invoice_id, invoice, problem, attempts,"
+		" holder, leased_until, answered_at, created_at, updated_at))"
+		" FROM (SELECT * FROM checkout ORDER BY created_at)",
+		"SELECT json_group_array(json_array(user_id, version,"
+		" last_item_id, checkout_id))"
+		" FROM (SELECT * FROM cart ORDER BY user_id)",
+		"SELECT json_group_array(json_array(user_id, id, product_id,"
+		" quantity, name, price, currency, available, seen_at,"
+		" added_at, version))"
+		" FROM (SELECT * FROM cart_item ORDER BY user_id, id)",
+	};
+	struct t *t = *state;
+	struct arena *a = test_arena(t);
+	const char *path = arena_printf(a, "%s.old", app_of(t)->settings.db);
+	const char *before[ARRAY_LEN(kept)], *step_3;
+	struct db db;
+
+	step_3 = strstr(service.schema, "\n-- step 3:");
+	assert_int_equal(db_open(&db, path, DB_SINGLE), OK);
+	assert_int_equal(migrate(&db, "cart",
+			     arena_strndup(a, service.schema,
+				 (size_t)(step_3 - service.schema))),
+	    OK);
+	assert_int_equal(
+	    sqlite3_exec(db.handle,
+		"INSERT INTO checkout VALUES"
+		" ('b', 1, 'done', '[1]', 5, 7, '{}', NULL, 2, 'r', 3, 4, 10, 11),"
+		" ('a', 2, 'invoice', '[2]', 6, NULL, NULL, NULL, 1, NULL, 9,"
+		"  NULL, 12, 13);"
+		"INSERT INTO cart VALUES (1, 8, 3, NULL), (2, 5, 1, 'a');"
+		"INSERT INTO cart_item VALUES"
+		" (1, 3, 11, 2, 'Tea', 450, 'EUR', 10, 20, 19, 4),"
+		" (2, 1, 12, 1, 'Cup', 1200, 'EUR', NULL, 22, 21, 1)",
+		NULL, NULL, NULL),
+	    SQLITE_OK);
+	for (size_t i = 0; i < ARRAY_LEN(kept); i++)
+		before[i] = text_of(t, &db, kept[i]);
+	assert_int_equal(migrate(&db, "cart", service.schema), OK);
+	for (size_t i = 0; i < ARRAY_LEN(kept); i++)
+		assert_string_equal(text_of(t, &db, kept[i]), before[i]);
+	/* Still with a cart of its own. */
+	assert_int_equal(
+	    sqlite3_exec(db.handle, "UPDATE cart_item SET user_id = 3", NULL,
+		NULL, NULL),
+	    SQLITE_CONSTRAINT_FOREIGNKEY);
+	db_close(&db);
+	unlink(path);
+}
+
 int
 main(void)
 {
@@ -775,7 +834,6 @@ main(void)
 		TEST(test_checkout__is_carried_on_after_a_crash),
 		TEST(test_checkout__is_one_takers_at_a_time),
 		TEST(test_checkout__who_lost_it_records_nothing),
-		TEST(test_checkout__there_is_one_of_a_cart),
 		TEST(test_checkout__freezes_the_cart),
 		TEST(test_checkout__is_undone_when_late_without_invoice),
 		TEST(test_checkout__is_done_when_late_with_invoice),
@@ -785,6 +843,7 @@ main(void)
 		TEST(
 		    test_checkout__calls_payment_when_the_cart_is_frozen_on_disk),
 		TEST(test_checkout__is_kept_for_a_day),
+		TEST(test_checkout__step_3_keeps_what_there_is),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -16,6 +16,15 @@
 #define HOURS 336
 
 static void
+watch(struct t *t)
+{
+	int times = 0;
+
+	while (run_job(t, "open invoices") == 0)
+		assert_in_range(++times, 1, 9);
+}
+
+static void
 test_invoice__is_created_with_its_location(void **state)
 {
 	struct t *t = *state;
@@ -47,10 +56,62 @@ test_invoice__keeps_its_reservation(void **state)
 	    = call(t, "POST", "/invoices", RESERVED, AS_SERVICE);
 
 	assert_status(&rep, 201);
+	advance(t, CLOCK_MINUTE - 1);
+	assert_int_not_equal(run_job(t, "open invoices"), 0);
+	assert_int_equal(sql_int(t, "SELECT count(*) FROM outbox"), 0);
+	advance(t, 1);
+	assert_int_equal(run_job(t, "open invoices"), 0);
 	peer(t, "PATCH /product/reservations/12", 200, "{}");
 	run_job(t, "outbox");
 	assert_string_equal(
 	    peer_got(t), "{\"expires_at\":\"2027-01-29T08:00:00.000Z\"}");
+	/* Once. */
+	assert_int_not_equal(run_job(t, "open invoices"), 0);
+	assert_int_equal(sql_int(t, "SELECT count(*) FROM outbox"), 0);
+}
+
+static void
+test_invoice__only_what_stays_open_keeps_its_reservation(void **state)
+{
+	struct t *t = *state;
+	struct reply_seen rep;
+
+	for (int i = 0; i < 3; i++) {
+		rep = call(t, "POST", "/invoices", RESERVED, AS_SERVICE);
+		assert_status(&rep, 201);
+	}
+	rep = call(t, "POST", "/invoices", INVOICE, AS_SERVICE);
+	assert_status(&rep, 201); /* it has none */
+	rep = call(t, "POST", "/invoices/1/pay",
+	    "{\"method\":\"sandbox\",\"token\":\"tok_ok\"}", AS_USER(7));
+	assert_status(&rep, 200);
+	rep = call(t, "POST", "/invoices/2/void", NULL, AS_ADMIN);
+	assert_status(&rep, 200);
+	advance(t, CLOCK_MINUTE);
+	rep = call(t, "POST", "/invoices", RESERVED, AS_SERVICE);
+	assert_status(&rep, 201); /* not yet */
+	assert_int_equal(run_job(t, "open invoices"), 0);
+	assert_int_not_equal(run_job(t, "open invoices"), 0);
+	assert_int_equal(
+	    sql_int(t,
+		"SELECT group_concat(subject) = 'invoice 3' FROM outbox"
+		" WHERE method = 'PATCH'"),
+	    1);
+	assert_int_equal(sql_int(t, "SELECT last FROM extension"), 4);
+}
+
+static void
+test_invoice__made_before_the_clock_was_set_back_keeps_its_reservation(
+    void **state)
+{
+	struct t *t = *state;
+	struct reply_seen rep
+	    = call(t, "POST", "/invoices", RESERVED, AS_SERVICE);
+
+	assert_status(&rep, 201);
+	advance(t, -CLOCK_HOUR);
+	assert_int_equal(run_job(t, "open invoices"), 0);
+	assert_int_equal(sql_int(t, "SELECT count(*) FROM outbox"), 1);
 }
 
 static void
@@ -341,9 +402,7 @@ test_invoice__void_releases_the_reservation_once(void **state)
 	assert_problem(&rep, 409, NULL);
 	assert_string_equal(
 	    text_at(&rep, "type"), "urn:coster:problem:invoice-void");
-	peer(t, "PATCH /product/reservations/12", 200, "{}");
 	peer(t, "DELETE /product/reservations/12", 204, NULL);
-	run_job(t, "outbox");
 	run_job(t, "outbox");
 	assert_int_equal(sql_int(t, "SELECT count(*) FROM outbox"), 0);
 }
@@ -376,14 +435,13 @@ test_invoice__is_void_when_its_time_is_over(void **state)
 	    = call(t, "POST", "/invoices", RESERVED, AS_SERVICE);
 
 	peer(t, "PATCH /product/reservations/12", 200, "{}");
-	run_job(t, "outbox");
 	advance(t, HOURS * CLOCK_HOUR - 1);
-	assert_int_not_equal(run_job(t, "expire invoices"), 0);
+	watch(t);
+	run_job(t, "outbox");
 	rep = call(t, "GET", "/invoices/1", NULL, AS_USER(7));
 	assert_string_equal(text_at(&rep, "status"), "open");
 	advance(t, 1);
-	assert_int_equal(run_job(t, "expire invoices"), 0);
-	assert_int_not_equal(run_job(t, "expire invoices"), 0);
+	watch(t);
 	rep = call(t, "GET", "/invoices/1", NULL, AS_USER(7));
 	assert_string_equal(text_at(&rep, "status"), "void");
 	assert_int_equal(int_at(&rep, "version"), 2);
@@ -402,9 +460,11 @@ test_invoice__does_not_expire_while_a_payment_is_open(void **state)
 	    AS_USER(7));
 	assert_status(&rep, 202);
 	advance(t, HOURS * CLOCK_HOUR);
-	assert_int_not_equal(run_job(t, "expire invoices"), 0);
+	watch(t);
+	rep = call(t, "GET", "/invoices/1", NULL, AS_ADMIN);
+	assert_string_equal(text_at(&rep, "status"), "open");
 	assert_int_equal(run_job(t, "settle attempts"), 0);
-	assert_int_equal(run_job(t, "expire invoices"), 0);
+	watch(t);
 	rep = call(t, "GET", "/invoices/1", NULL, AS_ADMIN);
 	assert_string_equal(text_at(&rep, "status"), "void");
 }
@@ -419,7 +479,7 @@ test_invoice__does_not_expire_once_paid(void **state)
 	    "{\"method\":\"sandbox\",\"token\":\"tok_ok\"}", AS_USER(7));
 	assert_status(&rep, 200);
 	advance(t, HOURS * CLOCK_HOUR);
-	assert_int_not_equal(run_job(t, "expire invoices"), 0);
+	watch(t);
 	rep = call(t, "GET", "/invoices/1", NULL, AS_ADMIN);
 	assert_string_equal(text_at(&rep, "status"), "paid");
 }
@@ -430,6 +490,9 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_invoice__is_created_with_its_location),
 		TEST(test_invoice__keeps_its_reservation),
+		TEST(test_invoice__only_what_stays_open_keeps_its_reservation),
+		TEST(
+		    test_invoice__made_before_the_clock_was_set_back_keeps_its_reservation),
 		TEST(test_invoice__bad_bodies_are_refused),
 		TEST(test_invoice__has_at_most_200_lines),
 		TEST(test_invoice__total_stays_exact),

@@ -9,7 +9,7 @@
 	"\"quantity\":2,\"price\":450}]}"
 #define BY(token) "{\"method\":\"sandbox\",\"token\":\"" token "\"}"
 
-/* An invoice of user 7 over 900, whose reservation is told of it. */
+/* An invoice of user 7 over 900. */
 static void
 make_invoice(struct t *t)
 {
@@ -17,8 +17,6 @@ make_invoice(struct t *t)
 	    = call(t, "POST", "/invoices", INVOICE, AS_SERVICE);
 
 	assert_status(&rep, 201);
-	peer(t, "PATCH /product/reservations/12", 200, "{}");
-	run_job(t, "outbox");
 }
 
 static struct reply_seen
