@@ -110,12 +110,16 @@ def waiting(stack):
 
 
 def settle(stack):
-    """Waits until what the load left to do is done: requests, which an instance takes in
-    order, and messages."""
+    """Waits until what the load left to do is done: requests, also on workers, and messages."""
     shop = Shop(stack, internal=True)
+
+    def is_idle(service, n):
+        page = shop.get(f"/_metrics/{service}/{n}", headers={"Accept": "*/*"}, expect=200)
+        return b"\ncoster_in_flight 1\n" in page.body    # which is this one
+
     for service in SERVICES:
         for n in (1, 2):
-            shop.get(f"/_health/{service}/{n}", expect=200)
+            eventually(lambda: is_idle(service, n), 60)
     eventually(lambda: waiting(stack) == 0, 60)
 
 
