@@ -246,8 +246,8 @@ jobs_notify(void)
 {
 	pthread_mutex_lock(&wait.lock);
 	wait.notified++;
-	pthread_cond_broadcast(&wait.changed[JOB_NOTIFIED]);
 	pthread_mutex_unlock(&wait.lock);
+	pthread_cond_broadcast(&wait.changed[JOB_NOTIFIED]);
 }
 
 void

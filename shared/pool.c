@@ -158,9 +158,10 @@ enqueue(struct pool *p, struct task *t)
 		if (p->waiting + p->running > p->started && p->started < p->most
 		    && thread_start(&p->threads[p->started], work, p) == OK)
 			p->started++;
-		pthread_cond_signal(&p->more);
 	}
 	pthread_mutex_unlock(&p->lock);
+	if (taken) /* who wakes takes the lock */
+		pthread_cond_signal(&p->more);
 	return taken;
 }
 
