@@ -216,15 +216,17 @@ attempt(struct client *c, struct arena *a, const struct client_call *calls,
 	int64_t own = calls->timeout_ms > 0 ? calls->timeout_ms
 					    : CLIENT_TIMEOUT_MS;
 	struct breaker_pass pass;
-	bool entered, answered = false;
+	bool entered = false, answered = false;
+	int64_t ms = time_for(c, own);
 	const char *why = NULL;
-	int64_t ms = 0;
 
 	c->synced = OK;
-	entered = breaker_enter(breaker, breaker_peer(a, calls->path),
-		      clock_mono_us() / 1000, &pass, &why)
-	    == OK;
-	if (entered && (ms = time_for(c, own)) == 0)
+	if (ms > 0)
+		entered = breaker_enter(breaker, breaker_peer(a, calls->path),
+			      clock_mono_us() / 1000, &pass, &why)
+		    == OK;
+	/* It may have waited for others. */
+	if (why == NULL && (ms = time_for(c, own)) == 0)
 		why = "the time is over";
 	for (size_t i = 0; i < count; i++) {
 		c->transfers[i].status = 0;

@@ -28,7 +28,8 @@ find_route(struct req *r)
 }
 
 /* A service says for how long it waits. Nobody is there any more to read the
- * reply to a request whose time is over: it stood in a queue too long. */
+ * reply to a request whose time is over: it stood in a queue too long. One that has
+ * its answer was begun in time. */
 static enum err
 set_deadline(struct req *r)
 {
@@ -39,7 +40,7 @@ set_deadline(struct req *r)
 	    && text_to_int(text, strlen(text), &asked) && asked < ms)
 		ms = asked;
 	r->ctx->deadline_us = r->started_us + ms * 1000;
-	if (clock_mono_us() < r->ctx->deadline_us)
+	if (r->answer != NULL || clock_mono_us() < r->ctx->deadline_us)
 		return OK;
 	return req_fail(r, ERR_UNAVAILABLE, "The time for this is over.");
 }

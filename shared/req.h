@@ -79,7 +79,7 @@ struct req {
 	int type; /* which of the route's types the reply is to have */
 	struct caller caller;
 	const char *question;	     /* path and query of a GET; see route.h */
-	const struct peer_answer *answer; /* NULL: not asked yet */
+	const struct peer_answer *answer; /* NULL: not asked yet, or nothing */
 
 	struct faults faults;
 	const char *problem_type, *problem_detail; /* NULL: the usual ones */

@@ -8,7 +8,7 @@
 #include "shared/json.h"
 #include "shared/log.h"
 
-#define HOLD_SECONDS 900
+#define HOLD_SECONDS 3600 /* or until payment extends it; more than an outage lasts */
 #define IN_FLIGHT CLOCK_MINUTE /* longer than a call can be on its way */
 
 #define URN "urn:coster:problem:"

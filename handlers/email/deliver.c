@@ -9,8 +9,8 @@
  * An instance that takes a mail leases it: it moves due_at on, so that the
  * other one sees the mail again only if this one died. Only a death between
  * the server's answer and the record of it sends a mail twice, or a power cut
- * those of the last second, then with the same Message-ID. No transaction is open
- * while a server is spoken to.
+ * those of a run, then with the same Message-ID. No transaction is open while a
+ * server is spoken to.
  */
 #include "handlers/email/mime.h"
 #include "handlers/email/transport.h"

@@ -13,7 +13,8 @@
 
 #define PRUNE_EVERY CLOCK_HOUR
 
-static handler_fn ask_recipient, post_message, get_message, get_messages, erase_messages;
+static handler_fn ask_recipient, post_message, get_message, get_messages,
+    erase_messages;
 static const struct field_table message_fields, query_fields, erasure_fields;
 
 static const struct route routes[] = {

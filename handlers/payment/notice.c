@@ -9,8 +9,7 @@
 #include "shared/json.h"
 #include "shared/outbox.h"
 
-#define OPEN_AFTER CLOCK_MINUTE /* much less than product's reservations last */
-#define LOOK_EVERY (5 * CLOCK_SECOND)
+#define OPEN_AFTER CLOCK_MINUTE /* cart has the goods reserved for an hour */
 
 /* Those that product has not heard of yet, the oldest first. */
 #define EXTENSION(columns, limit)                                              \
@@ -20,7 +19,7 @@
 STMT(extension_next, EXTENSION("created_at", "1"));
 STMT(extension_due,
     EXTENSION("id, created_at, status, reservation_id, expires_at", "500"));
-STMT(extension_keep, "UPDATE extension SET last = $1");
+STMT(extension_keep, "UPDATE extension SET last = $1 WHERE last < $1");
 
 /* Messages with the same about stay in order. */
 static enum err
@@ -70,7 +69,7 @@ static enum err
 tell_all_open(struct db *db)
 {
 	struct db_rows q = db_query(db, &extension_due, DB_NO_ARGS);
-	int64_t last = INT_NONE;
+	int64_t last = 0;
 	enum err err = OK, ended;
 
 	while (!err && db_next(&q) && !is_young(db_int(&q, 1))) {
@@ -85,13 +84,12 @@ tell_all_open(struct db *db)
 	ended = db_end(&q);
 	if (err || ended)
 		return err ? err : ended;
-	if (last == INT_NONE)
-		return ERR_NOT_FOUND; /* the other instance was quicker */
 	return db_exec(db, &extension_keep, DB_ARGS(DB_INT(last)));
 }
 
-/* The goods are kept as long as the invoice can be paid. Most are paid at once. */
-int64_t
+/* The goods are kept as long as the invoice can be paid. Most are paid at once. After
+ * a power cut it is told again. */
+bool
 notice_open(struct ctx *ctx)
 {
 	struct db *db = &ctx->db;
@@ -101,13 +99,12 @@ notice_open(struct ctx *ctx)
 	/* A look needs no lock; nothing to do is the usual case. */
 	err = db_get(db, &extension_next, DB_NO_ARGS,
 	    DB_INTO(DB_INT_TO(&created_at)));
-	if (err || is_young(created_at) || db_begin(db))
-		return LOOK_EVERY;
-	if ((err = tell_all_open(db)))
-		db_rollback(db);
-	else
-		err = db_commit(db);
-	return err ? LOOK_EVERY : 0;
+	if (err || is_young(created_at) || db_begin_relaxed(db))
+		return false;
+	if (tell_all_open(db) == OK)
+		return db_commit(db) == OK;
+	db_rollback(db);
+	return false;
 }
 
 enum err

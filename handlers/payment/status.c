@@ -8,7 +8,7 @@
 #include "shared/crash.h"
 #include "shared/log.h"
 
-#define EXPIRE_EVERY (5 * CLOCK_SECOND)
+#define WATCH_EVERY (5 * CLOCK_SECOND)
 
 static handler_fn void_invoice;
 
@@ -111,7 +111,7 @@ expire_one(struct db *db)
 	return OK;
 }
 
-static int64_t
+static bool
 expire(struct ctx *ctx)
 {
 	struct db *db = &ctx->db;
@@ -122,20 +122,20 @@ expire(struct ctx *ctx)
 	err = db_get(db, &expired_next, DB_ARGS(DB_INT(clock_ms())),
 	    DB_INTO(DB_INT_TO(&id)));
 	if (err || db_begin(db))
-		return EXPIRE_EVERY;
+		return false;
 	err = expire_one(db);
 	CRASH_POINT("before-expiry");
 	if (err)
 		db_rollback(db);
 	else
 		err = db_commit(db);
-	return err ? EXPIRE_EVERY : 0;
+	return err == OK;
 }
 
 int64_t
 invoice_watch(struct ctx *ctx)
 {
-	int64_t expire_in = expire(ctx), tell_in = notice_open(ctx);
+	bool told = notice_open(ctx), expired = expire(ctx);
 
-	return expire_in < tell_in ? expire_in : tell_in;
+	return told || expired ? 0 : WATCH_EVERY;
 }

@@ -125,9 +125,10 @@ def one_refund(w):
 
 
 def one_mail(w):
-    to = f"{uuid.uuid4().hex}@elsewhere.example"
-    return ("/send_email/", {"to": to, "subject": "Hello", "text": "Hello"}, w.http.admin,
-        lambda: number(w.stack, "email", "SELECT count(*) FROM mail WHERE recipient = ?", to))
+    user = w.http.new_user()
+    return ("/send_email/", {"user_id": user.id, "subject": "Hello", "text": "Hello"},
+        w.http.admin, lambda: number(w.stack, "email",
+            "SELECT count(*) FROM mail WHERE user_id = ? AND subject = 'Hello'", user.id))
 
 
 @pytest.mark.parametrize("prepare", [one_log, one_product, one_user, one_item, one_checkout,

@@ -157,7 +157,7 @@ test_checkout__reserves_at_the_price_that_was_seen(void **state)
 	    "{\"product_id\":11,\"quantity\":2,\"price\":450,"
 	    "\"currency\":\"EUR\"},"
 	    "{\"product_id\":12,\"quantity\":1,\"price\":1200,"
-	    "\"currency\":\"EUR\"}],\"expires_in\":900}");
+	    "\"currency\":\"EUR\"}],\"expires_in\":3600}");
 }
 
 static void

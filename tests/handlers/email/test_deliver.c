@@ -13,6 +13,7 @@
 #include "shared/file.h"
 #include "shared/jobs.h"
 #include "shared/service.h"
+#include "tests/faults.h"
 #include "tests/loopback.h"
 
 #define TO(address)                                                            \
@@ -380,6 +381,7 @@ static void
 test_deliver__many_mails_share_a_connection(void **state)
 {
 	struct t *t = *state;
+	int syncs;
 
 	for (int i = 0; i < 5; i++)
 		post(t, TO("ann@shop.example"));
@@ -389,9 +391,14 @@ test_deliver__many_mails_share_a_connection(void **state)
 	assert_mail(t, 5, "sent", 1, NULL);
 	assert_ptr_equal(strstr(server.message, "From: shop@localhost\r\n"),
 	    server.message);
-	/* A later one too, while the connection is not idle for long. */
-	post(t, TO("bob@shop.example"));
+	/* Later ones too, while the connection is not idle for long; and a wait
+	 * for the disk. */
+	for (int i = 0; i < 3; i++)
+		post(t, TO("bob@shop.example"));
+	syncs = fault_syncs;
 	deliver(t);
+	assert_int_equal(fault_syncs - syncs, 1);
+	assert_int_equal(server.mails, 8);
 	assert_int_equal(server.connections, 1);
 }
 

@@ -101,6 +101,23 @@ test_invoice__only_what_stays_open_keeps_its_reservation(void **state)
 }
 
 static void
+test_invoice__many_keep_their_reservations(void **state)
+{
+	struct t *t = *state;
+
+	sql_int(t,
+	    "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n"
+	    " WHERE i < 501) INSERT INTO invoice (number, user_id, currency,"
+	    " total, reservation_id, created_at, expires_at)"
+	    " SELECT i, 7, 'EUR', 1, i, 0, 1900000000000 FROM n");
+	assert_int_equal(run_job(t, "open invoices"), 0);
+	assert_int_equal(sql_int(t, "SELECT count(*) FROM outbox"), 500);
+	watch(t);
+	assert_int_equal(
+	    sql_int(t, "SELECT count(DISTINCT path) FROM outbox"), 501);
+}
+
+static void
 test_invoice__made_before_the_clock_was_set_back_keeps_its_reservation(
     void **state)
 {
@@ -491,6 +508,7 @@ main(void)
 		TEST(test_invoice__is_created_with_its_location),
 		TEST(test_invoice__keeps_its_reservation),
 		TEST(test_invoice__only_what_stays_open_keeps_its_reservation),
+		TEST(test_invoice__many_keep_their_reservations),
 		TEST(
 		    test_invoice__made_before_the_clock_was_set_back_keeps_its_reservation),
 		TEST(test_invoice__bad_bodies_are_refused),
