@@ -8,6 +8,7 @@
 #include "shared/clock.h"
 #include "shared/file.h"
 #include "shared/jobs.h"
+#include "shared/migrate.h"
 #include "shared/service.h"
 
 #define KEY "0123456789abcdef0123456789abcdef"
@@ -394,17 +395,41 @@ test_arena(struct t *t)
 int64_t
 sql_int(struct t *t, const char *sql)
 {
+	return sql_int_in(&t->worker.db, sql);
+}
+
+int64_t
+sql_int_in(struct db *db, const char *sql)
+{
 	int64_t v = INT_NONE;
 	sqlite3_stmt *s;
 
-	if (sqlite3_prepare_v2(t->worker.db.handle, sql, -1, &s, NULL)
-	    != SQLITE_OK)
-		fail_msg("%s: %s", sql, sqlite3_errmsg(t->worker.db.handle));
+	if (sqlite3_prepare_v2(db->handle, sql, -1, &s, NULL) != SQLITE_OK)
+		fail_msg("%s: %s", sql, sqlite3_errmsg(db->handle));
 	if (sqlite3_step(s) == SQLITE_ROW
 	    && sqlite3_column_type(s, 0) != SQLITE_NULL)
 		v = sqlite3_column_int64(s, 0);
 	sqlite3_finalize(s);
 	return v;
+}
+
+void
+open_before_step(struct t *t, int step, const char *sql, struct db *db)
+{
+	const char *mark = arena_printf(&t->arena, "\n-- step %d:", step);
+	const char *end = strstr(service.schema, mark);
+
+	assert_non_null(end);
+	assert_int_equal(
+	    db_open(db, arena_printf(&t->arena, "%s/old.db", t->dir),
+		DB_SINGLE),
+	    OK);
+	assert_int_equal(migrate(db, service.name,
+			     arena_strndup(&t->arena, service.schema,
+				 (size_t)(end - service.schema))),
+	    OK);
+	assert_int_equal(
+	    sqlite3_exec(db->handle, sql, NULL, NULL, NULL), SQLITE_OK);
 }
 
 extern const struct stmt __start_coster_stmt[], __stop_coster_stmt[];

@@ -92,6 +92,12 @@ struct app *app_of(struct t *t);
 struct arena *test_arena(struct t *t);
 /* One integer that SQL text answers, INT_NONE for NULL or no row. */
 int64_t sql_int(struct t *t, const char *sql);
+int64_t sql_int_in(struct db *db, const char *sql);
+
+/* A database of the service as it was before a step of its schema (2 or later), in
+ * which SQL text was executed. The caller migrates and closes it. */
+void open_before_step(
+    struct t *t, int step, const char *sql, struct db *db);
 
 /* Fails unless every statement of the program whose SQL matches the fnmatch(3)
  * pattern reads along an index, without a scan of a table and without sorting;

@@ -1,7 +1,5 @@
 #include "tests/loopback.h"
 
-#include <unistd.h>
-
 #include "shared/clock.h"
 #include "shared/jobs.h"
 #include "shared/migrate.h"
@@ -774,32 +772,22 @@ test_checkout__step_3_keeps_what_there_is(void **state)
 		" FROM (SELECT * FROM cart_item ORDER BY user_id, id)",
 	};
 	struct t *t = *state;
-	struct arena *a = test_arena(t);
-	const char *path = arena_printf(a, "%s.old", app_of(t)->settings.db);
-	const char *before[ARRAY_LEN(kept)], *step_3;
+	const char *before[ARRAY_LEN(kept)];
 	struct db db;
 
-	step_3 = strstr(service.schema, "\n-- step 3:");
-	assert_int_equal(db_open(&db, path, DB_SINGLE), OK);
-	assert_int_equal(migrate(&db, "cart",
-			     arena_strndup(a, service.schema,
-				 (size_t)(step_3 - service.schema))),
-	    OK);
-	assert_int_equal(
-	    sqlite3_exec(db.handle,
-		"INSERT INTO checkout VALUES"
-		" ('b', 1, 'done', '[1]', 5, 7, '{}', NULL, 2, 'r', 3, 4, 10, 11),"
-		" ('a', 2, 'invoice', '[2]', 6, NULL, NULL, NULL, 1, NULL, 9,"
-		"  NULL, 12, 13);"
-		"INSERT INTO cart VALUES (1, 8, 3, NULL), (2, 5, 1, 'a');"
-		"INSERT INTO cart_item VALUES"
-		" (1, 3, 11, 2, 'Tea', 450, 'EUR', 10, 20, 19, 4),"
-		" (2, 1, 12, 1, 'Cup', 1200, 'EUR', NULL, 22, 21, 1)",
-		NULL, NULL, NULL),
-	    SQLITE_OK);
+	open_before_step(t, 3,
+	    "INSERT INTO checkout VALUES"
+	    " ('b', 1, 'done', '[1]', 5, 7, '{}', NULL, 2, 'r', 3, 4, 10, 11),"
+	    " ('a', 2, 'invoice', '[2]', 6, NULL, NULL, NULL, 1, NULL, 9,"
+	    "  NULL, 12, 13);"
+	    "INSERT INTO cart VALUES (1, 8, 3, NULL), (2, 5, 1, 'a');"
+	    "INSERT INTO cart_item VALUES"
+	    " (1, 3, 11, 2, 'Tea', 450, 'EUR', 10, 20, 19, 4),"
+	    " (2, 1, 12, 1, 'Cup', 1200, 'EUR', NULL, 22, 21, 1)",
+	    &db);
 	for (size_t i = 0; i < ARRAY_LEN(kept); i++)
 		before[i] = text_of(t, &db, kept[i]);
-	assert_int_equal(migrate(&db, "cart", service.schema), OK);
+	assert_int_equal(migrate(&db, service.name, service.schema), OK);
 	for (size_t i = 0; i < ARRAY_LEN(kept); i++)
 		assert_string_equal(text_of(t, &db, kept[i]), before[i]);
 	/* Still with a cart of its own. */
@@ -808,7 +796,6 @@ test_checkout__step_3_keeps_what_there_is(void **state)
 		NULL, NULL),
 	    SQLITE_CONSTRAINT_FOREIGNKEY);
 	db_close(&db);
-	unlink(path);
 }
 
 int

@@ -1,5 +1,7 @@
 #include "handlers/payment/payment.h"
 #include "shared/clock.h"
+#include "shared/migrate.h"
+#include "shared/service.h"
 #include "tests/loopback.h"
 
 #define TEA                                                                    \
@@ -501,6 +503,23 @@ test_invoice__does_not_expire_once_paid(void **state)
 	assert_string_equal(text_at(&rep, "status"), "paid");
 }
 
+/* The program that made them told of each at once. */
+static void
+test_invoice__step_3_tells_nothing_again(void **state)
+{
+	struct t *t = *state;
+	struct db db;
+
+	open_before_step(t, 3,
+	    "INSERT INTO invoice (id, number, user_id, currency, total,"
+	    " created_at, expires_at) VALUES (5, 1, 7, 'EUR', 1, 0, 9),"
+	    " (6, 2, 7, 'EUR', 1, 0, 9)",
+	    &db);
+	assert_int_equal(migrate(&db, service.name, service.schema), OK);
+	assert_int_equal(sql_int_in(&db, "SELECT last FROM extension"), 6);
+	db_close(&db);
+}
+
 int
 main(void)
 {
@@ -509,6 +528,7 @@ main(void)
 		TEST(test_invoice__keeps_its_reservation),
 		TEST(test_invoice__only_what_stays_open_keeps_its_reservation),
 		TEST(test_invoice__many_keep_their_reservations),
+		TEST(test_invoice__step_3_tells_nothing_again),
 		TEST(
 		    test_invoice__made_before_the_clock_was_set_back_keeps_its_reservation),
 		TEST(test_invoice__bad_bodies_are_refused),
