@@ -298,12 +298,14 @@ call_with(struct t *t, const struct call *c)
 	struct reply_seen rep;
 	const char *question;
 	struct peer_answer answer;
+	int64_t started_us;
 	struct req r;
 
 	buf_init(&g.bytes, &t->arena);
 	fill(t, &r, &t->loop, c);
 	if (handle(&r) == ERR_DEFER) {
 		question = r.question;
+		started_us = r.started_us;
 		assert_int_equal(db_turn_end(&t->loop.db), OK);
 		fill(t, &r, &t->worker, c);
 		r.question = question;
@@ -312,6 +314,7 @@ call_with(struct t *t, const struct call *c)
 			fill(t, &r, &t->loop, c);
 			r.answer = &answer;
 		}
+		r.started_us = started_us;
 		r.reply.sink = &g.sink;
 		assert_int_equal(handle(&r), OK);
 	}

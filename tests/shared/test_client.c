@@ -305,6 +305,11 @@ test_client__a_hung_service_holds_half_of_the_workers(void **state)
 	start = clock_mono_us();
 	assert_int_equal(call("/eight/200", 0, &reply), ERR_UNAVAILABLE);
 	assert_true(clock_mono_us() - start < 1000 * 1000);
+	/* Who has no time left does not wait for a place. */
+	ctx.deadline_us = start = clock_mono_us();
+	assert_int_equal(call("/eight/200", 0, &reply), ERR_UNAVAILABLE);
+	assert_true(clock_mono_us() - start < BREAKER_PATIENCE_MS * 1000);
+	ctx.deadline_us = 0;
 	assert_int_equal(call("/nine/200", 0, &reply), OK);
 	for (size_t i = 0; i < ARRAY_LEN(threads); i++) {
 		pthread_join(threads[i], &fault);

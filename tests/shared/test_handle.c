@@ -1,13 +1,16 @@
+#include <unistd.h>
+
 #include "tests/loopback.h"
 
 #include "shared/clock.h"
 #include "shared/req.h"
 
-static handler_fn get_left, post_slow;
+static handler_fn get_left, post_slow, ask_late;
 
 static const struct route routes[] = {
 	{ "GET", "/left", get_left, ROUTE_ANYONE },
 	{ "POST", "/left", post_slow, ROUTE_ANYONE | ROUTE_SLOW },
+	{ "POST", "/asked", get_left, ROUTE_SERVICE, .question = ask_late },
 };
 static const struct route_table table = ROUTES(routes);
 static const struct route_table *const tables[] = { &table };
@@ -35,6 +38,17 @@ static enum err
 post_slow(struct req *r)
 {
 	return get_left(r);
+}
+
+#define LATE_MS 50
+
+/* The answer comes when the time is over. */
+static enum err
+ask_late(struct req *r)
+{
+	r->question = "/other";
+	usleep(LATE_MS * 1000);
+	return OK;
 }
 
 static struct reply_seen
@@ -80,6 +94,23 @@ test_handle__a_service_says_how_long_it_waits(void **state)
 	}
 }
 
+/* That would be in vain: who asked is waiting yet, or asks again. */
+static void
+test_handle__what_has_its_answer_is_done(void **state)
+{
+	struct t *t = *state;
+	struct reply_seen rep;
+
+	peer(t, "GET /other", 200, "{}");
+	rep = call_with(t,
+	    &(struct call) { .method = "POST",
+		.path = "/asked",
+		.who = AS_SERVICE,
+		.param = { [PARAM_DEADLINE_MS] = "50" } });
+	assert_status(&rep, 200);
+	assert_true(int_at(&rep, "left") <= 0);
+}
+
 /* Who could shorten the time of calls could have a service taken for down. */
 static void
 test_handle__clients_have_no_say_in_it(void **state)
@@ -115,6 +146,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_handle__a_service_says_how_long_it_waits),
+		TEST(test_handle__what_has_its_answer_is_done),
 		TEST(test_handle__clients_have_no_say_in_it),
 		TEST(test_handle__no_query_parameter_is_overlooked),
 	};
