@@ -5,7 +5,6 @@
 #include "handlers/payment/payment.h"
 
 #include "shared/clock.h"
-#include "shared/jobs.h"
 #include "shared/json.h"
 #include "shared/outbox.h"
 
