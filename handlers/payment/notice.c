@@ -100,10 +100,11 @@ notice_open(struct ctx *ctx)
 	    DB_INTO(DB_INT_TO(&created_at)));
 	if (err || is_young(created_at) || db_begin_relaxed(db))
 		return false;
-	if (tell_all_open(db) == OK)
-		return db_commit(db) == OK;
-	db_rollback(db);
-	return false;
+	if ((err = tell_all_open(db)))
+		db_rollback(db);
+	else
+		err = db_commit(db);
+	return err == OK;
 }
 
 enum err
