@@ -135,7 +135,7 @@ set_up(struct db *db)
 	/* In KiB. A thread that is not the loop needs little. */
 	if (sqlite3_exec(h,
 		db->kind == DB_SINGLE ? "PRAGMA cache_size = -512"
-				      : "PRAGMA cache_size = -1200",
+				      : "PRAGMA cache_size = -1400",
 		NULL, NULL, NULL)
 	    != SQLITE_OK)
 		return ERR_UNAVAILABLE;
