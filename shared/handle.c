@@ -28,8 +28,8 @@ find_route(struct req *r)
 }
 
 /* A service says for how long it waits. Nobody is there any more to read the
- * reply to a request whose time is over: it stood in a queue too long. One that has
- * its answer was begun in time. */
+ * reply to a request whose time is over: it stood in a queue too long. One that
+ * has its answer was begun in time. */
 static enum err
 set_deadline(struct req *r)
 {

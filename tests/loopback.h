@@ -94,8 +94,8 @@ struct arena *test_arena(struct t *t);
 int64_t sql_int(struct t *t, const char *sql);
 int64_t sql_int_in(struct db *db, const char *sql);
 
-/* A database of the service as it was before a step of its schema (2 or later), in
- * which SQL text was executed. The caller migrates and closes it. */
+/* A database of the service as it was before a step of its schema (2 or later),
+ * in which SQL text was executed. The caller migrates and closes it. */
 void open_before_step(
     struct t *t, int step, const char *sql, struct db *db);
 

@@ -8,7 +8,9 @@
 #include "shared/json.h"
 #include "shared/log.h"
 
-#define HOLD_SECONDS 3600 /* or until payment extends it; more than an outage lasts */
+/* payment extends it for an invoice that is not paid within a minute; an outage
+ * may lie between. */
+#define HOLD_SECONDS 3600
 #define IN_FLIGHT CLOCK_MINUTE /* longer than a call can be on its way */
 
 #define URN "urn:coster:problem:"

@@ -235,9 +235,9 @@ deliver(struct ctx *ctx, struct mail *m, int64_t until, bool *more)
 	return verdict == VERDICT_UNREACHABLE ? ERR_UNAVAILABLE : next;
 }
 
-/* Mails that are due, one after the other; what became of them goes to disk in the
- * end. ERR_NOT_FOUND when none is left, ERR_UNAVAILABLE when the next would fare no
- * better. */
+/* Mails that are due, one after the other; what became of them goes to disk in
+ * the end. ERR_NOT_FOUND when none is left, ERR_UNAVAILABLE when the next would
+ * fare no better. */
 static enum err
 deliver_all(struct ctx *ctx)
 {

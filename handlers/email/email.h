@@ -31,13 +31,13 @@ int64_t message_prune(struct ctx *ctx);
 MUST_USE enum err cap_take(struct req *r, const char *who);
 MUST_USE enum err cap_prune(struct db *db);
 
-/* What user is to be asked (path and query of a GET; arena): whether somebody has
- * the address to, or, when that is NULL, for the address of user_id. */
+/* What user is to be asked (path and query of a GET; arena): whether somebody
+ * has the address to, or, when that is NULL, for the address of user_id. */
 const char *recipient_question(
     struct arena *a, int64_t user_id, const char *to);
 
-/* What it says; sets *to if that was NULL (the reply's). ERR_NOT_FOUND when there is
- * no such user, ERR_UNAVAILABLE when that cannot be found out now. */
+/* What it says; sets *to if that was NULL (the reply's). ERR_NOT_FOUND when there
+ * is no such user, ERR_UNAVAILABLE when that cannot be found out now. */
 MUST_USE enum err recipient_answer(
     const struct client_reply *reply, const char **to);
 

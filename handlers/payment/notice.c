@@ -86,8 +86,8 @@ tell_all_open(struct db *db)
 	return db_exec(db, &extension_keep, DB_ARGS(DB_INT(last)));
 }
 
-/* The goods are kept as long as the invoice can be paid. Most are paid at once. After
- * a power cut it is told again. */
+/* The goods are kept as long as the invoice can be paid. Most are paid at once.
+ * After a power cut it is told again. */
 bool
 notice_open(struct ctx *ctx)
 {

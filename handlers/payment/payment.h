@@ -93,8 +93,8 @@ MUST_USE enum err invoice_refunded(struct db *db, const struct transfer *t);
 MUST_USE enum err notice_void(struct db *db, const struct invoice *v);
 MUST_USE enum err notice_paid(struct db *db, const struct invoice *v);
 
-/* What invoice_watch() does for those that are not paid at once; whether there was
- * one. */
+/* What invoice_watch() does for those that are not paid at once; whether there
+ * was one. */
 bool notice_open(struct ctx *ctx);
 
 #endif
