@@ -218,6 +218,12 @@ db_close(struct db *db)
 	*db = (struct db) { 0 };
 }
 
+void
+db_shrink(struct db *db)
+{
+	sqlite3_db_release_memory(db->handle);
+}
+
 static void
 bind(sqlite3_stmt *s, int i, const struct db_arg *arg)
 {

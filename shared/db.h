@@ -129,6 +129,10 @@ void db_close(struct db *db);
  * not fit the schema; the log names it. */
 MUST_USE enum err db_prepare(struct db *db);
 
+/* Gives the page cache's memory back, which fills again with what is read. Not
+ * while a statement runs. */
+void db_shrink(struct db *db);
+
 /* db_begin() waits a while for other writers, then is ERR_UNAVAILABLE. */
 MUST_USE enum err db_begin(struct db *db);
 MUST_USE enum err db_commit(struct db *db);

@@ -25,7 +25,7 @@ struct conn {
 	FCGX_Request fcgx;
 	int fd;
 	struct sink sink;
-	bool streaming;
+	bool busy, streaming;
 };
 
 static void
@@ -55,7 +55,7 @@ conn_fd(const struct conn *c)
 bool
 conn_is_busy(const struct conn *c)
 {
-	return c->fcgx.in != NULL;
+	return c->busy;
 }
 
 /* The records of one write, gathered. */
@@ -179,7 +179,7 @@ conn_free(struct conn *c)
 /* libfcgi's list begins with FCGI_ROLE; the rest comes in the order of
  * enum param, so looking on from the last hit finds the next at once. */
 static void
-read_params(struct req *r, char **envp)
+read_params(struct req *r, char **envp, struct arena *a)
 {
 	size_t next = 0;
 
@@ -191,7 +191,7 @@ read_params(struct req *r, char **envp)
 			if (strncmp(*envp, param_names[i], len) != 0
 			    || (*envp)[len] != '=')
 				continue;
-			r->param[i] = *envp + len + 1;
+			r->param[i] = arena_strdup(a, *envp + len + 1);
 			next = i + 1;
 			break;
 		}
@@ -200,7 +200,7 @@ read_params(struct req *r, char **envp)
 /* Reads the body to its end whatever its length, else the rest would be taken
  * for the next request. */
 static bool
-read_body(struct conn *c, struct req *r)
+read_body(struct conn *c, struct req *r, struct arena *a)
 {
 	const char *text = r->param[PARAM_CONTENT_LENGTH];
 	size_t size = 0, len = 0;
@@ -213,7 +213,7 @@ read_body(struct conn *c, struct req *r)
 	r->body_too_large = announced > (int64_t)FCGI_BODY_MAX;
 	if (!r->body_too_large)
 		size = (size_t)announced;
-	body = arena_alloc(r->arena, size + 1);
+	body = arena_alloc(a, size + 1);
 	while (len < size
 	    && (n = FCGX_GetStr(body + len, (int)(size - len), c->fcgx.in)) > 0)
 		len += (size_t)n;
@@ -228,27 +228,22 @@ read_body(struct conn *c, struct req *r)
 }
 
 enum err
-conn_read(struct conn *c, struct req *r)
+conn_read(struct conn *c, struct req *r, struct arena *a)
 {
 	if (FCGX_Accept_r(&c->fcgx) != 0)
 		return ERR_UNAVAILABLE;
 	/* It takes parameters that were cut off for all of them. */
 	if (FCGX_GetError(c->fcgx.in) != 0)
 		return ERR_UNAVAILABLE;
-	read_params(r, c->fcgx.envp);
-	if (!read_body(c, r))
+	read_params(r, c->fcgx.envp, a);
+	if (!read_body(c, r, a))
 		return ERR_UNAVAILABLE;
+	/* The next connection's request has the use of its buffers then, which are
+	 * in the processor's cache; and nothing is left that writes by itself. */
+	FCGX_Free(&c->fcgx, 0);
 	r->reply.sink = &c->sink;
+	c->busy = true;
 	return OK;
-}
-
-void
-conn_reread(struct conn *c, struct req *r, const char *body, size_t len)
-{
-	read_params(r, c->fcgx.envp);
-	r->body = body;
-	r->body_len = len;
-	r->reply.sink = &c->sink;
 }
 
 bool
@@ -267,13 +262,6 @@ conn_send(struct conn *c, struct req *r)
 	}
 	if (c->streaming)
 		set_timeout(c->fd, SO_SNDTIMEO, SEND_TIMEOUT_S);
-	c->streaming = false;
+	c->busy = c->streaming = false;
 	return good && c->fcgx.keepConnection;
-}
-
-/* Drops the streams without their writing anything of their own. */
-void
-conn_done(struct conn *c)
-{
-	FCGX_Free(&c->fcgx, 0);
 }

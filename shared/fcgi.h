@@ -25,23 +25,16 @@ void conn_free(struct conn *c);
 
 int conn_fd(const struct conn *c);
 
-/* Between conn_read() and conn_done(). */
+/* Between conn_read() and conn_send(). */
 bool conn_is_busy(const struct conn *c);
 
-/* Reads one request whole into r, initialised. What it borrows from the
- * connection lives until conn_done(). ERR_UNAVAILABLE when the peer is gone,
- * stalls or does not speak FastCGI: free the connection. */
-MUST_USE enum err conn_read(struct conn *c, struct req *r);
+/* Reads one request whole into r, initialised; what was sent is in a.
+ * ERR_UNAVAILABLE when the peer is gone, stalls or does not speak FastCGI: free
+ * the connection. */
+MUST_USE enum err conn_read(struct conn *c, struct req *r, struct arena *a);
 
-/* The same request again, for another thread: parameters from the connection,
- * the body, which is borrowed, from its first reading. */
-void conn_reread(struct conn *c, struct req *r, const char *body, size_t len);
-
-/* Sends the reply. False when the connection is to be freed: it broke, or nginx
- * does not want it kept. */
+/* Sends the reply; the connection is ready for the next request. False when it is
+ * to be freed: it broke, or nginx does not want it kept. */
 bool conn_send(struct conn *c, struct req *r);
-
-/* Forgets the request; the connection is ready for the next. */
-void conn_done(struct conn *c);
 
 #endif

@@ -2,9 +2,11 @@
  * The loop: one thread that waits on the listening socket and on all open
  * connections at once, and serves what is ready in turns.
  *
- * A turn takes the requests that are ready, one after the other; those that
- * write share one commit at its end, and their replies go out after it. An
- * idle connection costs nothing, a slow request goes to the pool.
+ * A turn reads the requests that are ready, and answers those that only read as
+ * it comes to them. Those that write are handled when all are read; they share
+ * one commit, and their replies go out after it. An idle connection costs
+ * nothing, a slow request goes to the pool. When nothing has come for a while,
+ * the loop gives its memory back.
  *
  * On SIGTERM or SIGINT the loop removes its socket from the file system, so
  * that nginx turns to another instance, serves on until nothing has come for

@@ -9,7 +9,7 @@
 
 #define IDLE_S 10
 #define FOREVER_S (24 * 3600)
-#define BODIES_MAX ((size_t)64 * 1024 * 1024) /* of those that wait */
+#define BYTES_MAX ((size_t)64 * 1024 * 1024) /* of those that wait */
 
 struct pool {
 	const struct app *app;
@@ -18,7 +18,7 @@ struct pool {
 	pthread_cond_t more;
 	struct task *first, **end;
 	size_t waiting, running, started, most;
-	size_t bodies; /* bytes that wait */
+	size_t bytes; /* that wait */
 	bool stopping;
 	pthread_t threads[];
 };
@@ -48,7 +48,6 @@ reply(struct pool *p, struct task *t, struct req *r)
 	(void)!handle(r);
 	good = conn_send(t->conn, r);
 	handle_log(r);
-	conn_done(t->conn);
 	arena_reset(r->arena);
 	p->events.replied(t->conn, good, p->events.arg);
 	free(t);
@@ -57,7 +56,7 @@ reply(struct pool *p, struct task *t, struct req *r)
 static void
 answer(struct pool *p, struct task *t, struct req *r)
 {
-	r->question = t->question;
+	r->question = t->sent.question;
 	r->ctx->deadline_us = t->deadline_us;
 	req_ask(r, 0, &t->answer);
 	json_object_get(t->answer.reply.body);
@@ -70,10 +69,8 @@ run_task(struct pool *p, struct ctx *ctx, struct task *t)
 {
 	struct req r;
 
-	req_init(&r, ctx);
-	conn_reread(t->conn, &r, t->body, t->len);
-	r.started_us = t->started_us;
-	if (t->question != NULL)
+	req_resume(&r, ctx, &t->sent);
+	if (t->sent.question != NULL)
 		answer(p, t, &r);
 	else
 		reply(p, t, &r);
@@ -97,7 +94,7 @@ next_task(struct pool *p, time_t seconds)
 		if (p->first == NULL)
 			p->end = &p->first;
 		p->waiting--;
-		p->bodies -= t->len;
+		p->bytes -= t->size;
 		p->running++;
 	}
 	return t;
@@ -149,12 +146,12 @@ enqueue(struct pool *p, struct task *t)
 
 	pthread_mutex_lock(&p->lock);
 	taken = p->waiting < (size_t)p->app->settings.queue
-	    && p->bodies + t->len <= BODIES_MAX;
+	    && p->bytes + t->size <= BYTES_MAX;
 	if (taken) {
 		*p->end = t;
 		p->end = &t->next;
 		p->waiting++;
-		p->bodies += t->len;
+		p->bytes += t->size;
 		if (p->waiting + p->running > p->started && p->started < p->most
 		    && thread_start(&p->threads[p->started], work, p) == OK)
 			p->started++;
@@ -165,22 +162,55 @@ enqueue(struct pool *p, struct task *t)
 	return taken;
 }
 
+/* What its parameters, body and question take, with their NULs. */
+static size_t
+size_of(const struct req *r)
+{
+	size_t size = r->body_len + 1;
+
+	for (size_t i = 0; i < PARAM__COUNT; i++)
+		size += strlen(r->param[i]) + 1;
+	return r->question != NULL ? size + strlen(r->question) + 1 : size;
+}
+
+static const char *
+put(char **end, const char *s, size_t len)
+{
+	char *p = *end;
+
+	memcpy(p, s, len);
+	p[len] = '\0';
+	*end += len + 1;
+	return p;
+}
+
+/* Moves what was sent into the task. */
+static void
+keep(struct task *t)
+{
+	struct req *r = &t->sent;
+	char *end = t->bytes;
+
+	for (size_t i = 0; i < PARAM__COUNT; i++)
+		r->param[i] = put(&end, r->param[i], strlen(r->param[i]));
+	r->body = put(&end, r->body, r->body_len);
+	if (r->question != NULL)
+		r->question = put(&end, r->question, strlen(r->question));
+}
+
 bool
 pool_submit(struct pool *p, struct conn *c, const struct req *r)
 {
-	size_t question = r->question != NULL ? strlen(r->question) + 1 : 0;
-	struct task *t = malloc(sizeof(*t) + r->body_len + 1 + question);
+	size_t size = size_of(r);
+	struct task *t = malloc(sizeof(*t) + size);
 
 	if (t == NULL)
 		abort();
 	*t = (struct task) { .conn = c,
-		.started_us = r->started_us,
+		.sent = *r,
 		.deadline_us = r->ctx->deadline_us,
-		.len = r->body_len };
-	memcpy(t->body, r->body, r->body_len);
-	t->body[t->len] = '\0';
-	if (question > 0)
-		t->question = memcpy(t->body + t->len + 1, r->question, question);
+		.size = size };
+	keep(t);
 	if (enqueue(p, t))
 		return true;
 	free(t);

@@ -5,7 +5,7 @@
  *
  * Workers start one by one as they are needed, and hold a connection to the
  * database only while they have something to do. The queue is bounded, in requests
- * and in what their bodies have; what finds it full is answered 503 at once.
+ * and in what they have sent; what finds it full is answered 503 at once.
  */
 #ifndef COSTER_POOL_H
 #define COSTER_POOL_H
@@ -20,11 +20,11 @@ struct pool;
 struct task {
 	struct task *next;
 	struct conn *conn;
-	int64_t started_us, deadline_us;
-	const char *question; /* NULL: the worker replies */
+	struct req sent; /* parameters, body and question: in bytes */
+	int64_t deadline_us;
 	struct peer_answer answer; /* its reply's body is a reference */
-	size_t len;
-	char body[];
+	size_t size;
+	char bytes[];
 };
 
 /* Called on a worker. */
@@ -38,7 +38,7 @@ struct pool_events {
 
 struct pool *pool_new(const struct app *app, const struct pool_events *events);
 
-/* Takes the connection with its request, of which it copies the body and the
+/* Takes the connection with its request, of which it copies what was sent and the
  * question. False, and nothing taken, when the queue is full. */
 bool pool_submit(struct pool *pool, struct conn *c, const struct req *r);
 

@@ -45,18 +45,24 @@ req_init(struct req *r, struct ctx *ctx)
 }
 
 void
+req_resume(struct req *r, struct ctx *ctx, const struct req *sent)
+{
+	req_init(r, ctx);
+	memcpy(r->param, sent->param, sizeof(r->param));
+	r->body = sent->body;
+	r->body_len = sent->body_len;
+	r->body_too_large = sent->body_too_large;
+	r->answer = sent->answer;
+	r->started_us = sent->started_us;
+	r->reply.sink = sent->reply.sink;
+}
+
+void
 req_restart(struct req *r)
 {
-	struct req old = *r;
+	struct req sent = *r;
 
-	req_init(r, old.ctx);
-	memcpy(r->param, old.param, sizeof(r->param));
-	r->body = old.body;
-	r->body_len = old.body_len;
-	r->body_too_large = old.body_too_large;
-	r->answer = old.answer;
-	r->started_us = old.started_us;
-	r->reply.sink = old.reply.sink;
+	req_resume(r, sent.ctx, &sent);
 }
 
 enum err

@@ -93,8 +93,11 @@ struct req {
 /* Ready to take parameters. */
 void req_init(struct req *r, struct ctx *ctx);
 
-/* As it was when its parameters and body had just been read, and its answer if
- * it has one. */
+/* As sent was when its parameters and body had just been read, and its answer if
+ * it has one; all of that is borrowed. */
+void req_resume(struct req *r, struct ctx *ctx, const struct req *sent);
+
+/* The same in its own place. */
 void req_restart(struct req *r);
 
 /* Notes what went wrong in words for the client; returns err. */

@@ -56,12 +56,11 @@ fuzz_one(char *text, size_t len)
 		bool good;
 
 		req_init(&r, fuzz_ctx);
-		if (conn_read(c, &r))
+		if (conn_read(c, &r, r.arena))
 			break;
 		check_request(&r);
 		problem_reply(&r, ERR_NOT_FOUND);
 		good = conn_send(c, &r);
-		conn_done(c);
 		drain(fd[0]);
 		if (!good)
 			break;

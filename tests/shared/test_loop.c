@@ -25,13 +25,14 @@ STMT(row_insert, "INSERT INTO row (name) VALUES ($1)");
 STMT(row_count, "SELECT count(*) FROM row");
 
 static handler_fn get_quick, post_write, post_fail, post_echo, post_block,
-    get_long, put_question, post_told;
+    post_list, get_long, put_question, post_told;
 
 static const struct route routes[] = {
 	{ "GET", "/quick", get_quick, ROUTE_ANYONE },
 	{ "GET", "/long", get_long, ROUTE_ANYONE },
 	{ "POST", "/write", post_write, ROUTE_ANYONE },
 	{ "POST", "/fail", post_fail, ROUTE_ANYONE },
+	{ "POST", "/list", post_list, ROUTE_ANYONE },
 	{ "POST", "/echo", post_echo, ROUTE_ANYONE },
 	{ "POST", "/block", post_block, ROUTE_ANYONE | ROUTE_SLOW },
 	{ "POST", "/told", post_told, ROUTE_ANYONE, .question = put_question },
@@ -68,15 +69,21 @@ get_quick(struct req *r)
 }
 
 static enum err
-get_long(struct req *r)
+reply_list(struct req *r, int count)
 {
 	struct buf *b = reply_json(r, 200);
 
 	json_open(b, NULL, '[');
-	for (int i = 0; i < 50000; i++)
+	for (int i = 0; i < count; i++)
 		json_int(b, NULL, i);
 	json_close(b, ']');
 	return OK;
+}
+
+static enum err
+get_long(struct req *r)
+{
+	return reply_list(r, 50000);
 }
 
 static enum err
@@ -85,6 +92,14 @@ post_write(struct req *r)
 	enum err err = db_exec(r->db, &row_insert, DB_ARGS(DB_TEXT("w")));
 
 	return err ? err : reply_empty(r, 204);
+}
+
+static enum err
+post_list(struct req *r)
+{
+	enum err err = db_exec(r->db, &row_insert, DB_ARGS(DB_TEXT("l")));
+
+	return err ? err : reply_list(r, 20000);
 }
 
 static enum err
@@ -679,6 +694,49 @@ test_loop__a_failing_write_leaves_its_turn_unharmed(void **state)
 	assert_int_equal(db_counts.commits - commits, 2);
 }
 
+/* More than 16 MiB of memory: by bodies when there is one, and by replies. */
+static void
+check_large_turn(const char *body, int64_t writes)
+{
+	uint64_t commits;
+	int first, fds[120];
+
+	fault_hold_syncs();
+	first = begin("POST", "/write");
+	fault_wait_for_sync();
+	commits = db_counts.commits;
+	for (size_t i = 0; i < ARRAY_LEN(fds); i++) {
+		bool reads = i % 10 == 0;
+		struct buf b = fcgi_bytes(&run.arena,
+		    &(struct fcgi_request) { .method = reads ? "GET" : "POST",
+			.path = reads ? "/quick" : "/list",
+			.body = body,
+			.keep = 1 });
+
+		fds[i] = open_connection();
+		assert_true(fcgi_send(fds[i], &b));
+	}
+	fault_release_syncs();
+	assert_int_equal(finish(first), 204);
+	for (size_t i = 0; i < ARRAY_LEN(fds); i++)
+		assert_int_equal(finish(fds[i]), 200);
+	assert_int_equal(rows(), writes);
+	assert_true(db_counts.commits - commits > 2); /* first's is one */
+}
+
+static void
+test_loop__a_turn_that_is_large_ends_early(void **state)
+{
+	char *body = malloc(150001);
+
+	(void)state;
+	memset(body, 'x', 150000);
+	body[150000] = '\0';
+	check_large_turn(NULL, 109);
+	check_large_turn(body, 2 * 109);
+	free(body);
+}
+
 /* The client of the first does not even wait for its reply. */
 static void
 test_loop__who_comes_while_another_writes_goes_along(void **state)
@@ -890,6 +948,28 @@ test_loop__systemd_hears_of_it_while_it_turns(void **state)
 	assert_true(is_told("STOPPING=1"));
 }
 
+static void
+test_loop__gives_its_memory_back_when_nothing_comes(void **state)
+{
+	(void)state;
+	sql_int(run.t,
+	    "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n"
+	    " WHERE i < 1000) INSERT INTO row SELECT hex(zeroblob(1000)) FROM n"
+	    " RETURNING 1");
+	for (int i = 0; i < 2; i++) {
+		int64_t most, before = sqlite3_memory_used();
+
+		sqlite3_memory_highwater(1);
+		assert_int_equal(ask("GET", "/quick").status, 200);
+		most = sqlite3_memory_highwater(0);
+		assert_true(most > before + 1000000);
+		for (int n = 0; n < 2000 && sqlite3_memory_used() > most - 1000000;
+		     n++)
+			usleep(10000);
+		assert_true(sqlite3_memory_used() <= most - 1000000);
+	}
+}
+
 int
 main(void)
 {
@@ -914,6 +994,7 @@ main(void)
 		LOOP_TEST(test_loop__a_length_that_lies_is_not_served),
 		LOOP_TEST(test_loop__clients_share_a_commit),
 		LOOP_TEST(test_loop__a_failing_write_leaves_its_turn_unharmed),
+		LOOP_TEST(test_loop__a_turn_that_is_large_ends_early),
 		LOOP_TEST(test_loop__who_comes_while_another_writes_goes_along),
 		LOOP_TEST(test_loop__a_commit_that_fails_acknowledges_nothing),
 		LOOP_TEST(test_loop__a_disk_that_fills_under_load_loses_nothing),
@@ -922,6 +1003,9 @@ main(void)
 		    test_loop__a_trickle_does_not_keep_it_from_stopping),
 		cmocka_unit_test_setup_teardown(
 		    test_loop__systemd_hears_of_it_while_it_turns,
+		    setup_supervised, teardown_supervised),
+		cmocka_unit_test_setup_teardown(
+		    test_loop__gives_its_memory_back_when_nothing_comes,
 		    setup_supervised, teardown_supervised),
 	};
 
