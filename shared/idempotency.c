@@ -41,9 +41,17 @@ STMT(idempotency_drop,
     "DELETE FROM idempotency WHERE scope = $1 AND key = $2 AND status IS NULL"
     " AND head = $3");
 
-STMT(idempotency_expire,
-    "DELETE FROM idempotency WHERE (scope, key) IN"
-    " (SELECT scope, key FROM idempotency WHERE expires_at < $1 LIMIT 500)");
+/* A request's reply is kept for 300 seconds from when it was made, a little after
+ * the time that its REQUEST_ID begins with: nginx's, in seconds since 1970. */
+STMT_ARRAY(expire[]) = {
+	{ "DELETE FROM idempotency WHERE (scope, key) IN"
+	  " (SELECT scope, key FROM idempotency"
+	  "  WHERE scope <> 'request' AND expires_at < $1 LIMIT 500)" },
+	{ "DELETE FROM idempotency WHERE scope = 'request' AND key IN"
+	  " (SELECT key FROM idempotency WHERE scope = 'request'"
+	  "  AND key < CAST($1 / 1000 - 300 AS TEXT)"
+	  "  AND expires_at < $1 LIMIT 500)" },
+};
 
 /* What a reply is stored under; key is "" when it is not. */
 struct name {
@@ -280,6 +288,6 @@ idempotency_forget(struct req *r)
 int64_t
 idempotency_prune(struct ctx *ctx)
 {
-	return job_drop(&ctx->db, &idempotency_expire, 1,
+	return job_drop(&ctx->db, expire, ARRAY_LEN(expire),
 	    DB_ARGS(DB_INT(clock_ms())), PRUNE_EVERY);
 }

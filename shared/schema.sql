@@ -48,3 +48,8 @@ CREATE INDEX outbox_by_due ON outbox (receiver, due_at) WHERE dead_at IS NULL AN
 -- step 3: what was given up can be found, to drop it in the end
 
 CREATE INDEX outbox_by_death ON outbox (dead_at) WHERE dead_at IS NOT NULL;
+
+-- step 4: no index of the requests by expiry: a REQUEST_ID begins with the time
+
+DROP INDEX idempotency_by_expiry;
+CREATE INDEX idempotency_by_expiry ON idempotency (expires_at) WHERE scope <> 'request';
