@@ -152,17 +152,18 @@ arena_strdup(struct arena *a, const char *s)
 char *
 arena_vprintf(struct arena *a, const char *fmt, va_list ap)
 {
+	char *here = a->next, *p;
 	va_list again;
-	char *p;
 	int n;
 
 	va_copy(again, ap);
-	n = vsnprintf(NULL, 0, fmt, again);
+	n = vsnprintf(here, (size_t)(a->end - here), fmt, again);
 	va_end(again);
 	if (n < 0)
 		abort();
 	p = arena_alloc(a, (size_t)n + 1);
-	vsnprintf(p, (size_t)n + 1, fmt, ap);
+	if (p != here) /* there was no room */
+		vsnprintf(p, (size_t)n + 1, fmt, ap);
 	return p;
 }
 

@@ -81,13 +81,14 @@ bool
 etag_matches(const char *field, int64_t version)
 {
 	char tag[24];
-	size_t len = (size_t)snprintf(
-	    tag, sizeof(tag), "\"%lld\"", (long long)version);
+	size_t len;
 
 	if (strcmp(field, "*") == 0)
 		return true;
-	if (version == INT_NONE)
+	if (*field == '\0' || version == INT_NONE)
 		return false;
+	len = (size_t)snprintf(
+	    tag, sizeof(tag), "\"%lld\"", (long long)version);
 	while (*(field += strspn(field, ", \t")) != '\0') {
 		const char *start = field;
 		size_t n;
