@@ -42,15 +42,21 @@ STMT(idempotency_drop,
     " AND head = $3");
 
 /* A request's reply is kept for 300 seconds from when it was made, a little after
- * the time that its REQUEST_ID begins with: nginx's, in seconds since 1970. */
+ * the time that its REQUEST_ID begins with: nginx's, in seconds since 1970. One
+ * that begins otherwise is hardly ever between then and tomorrow. */
+#define EXPIRE_REQUESTS(of)                                                    \
+	{                                                                      \
+		"DELETE FROM idempotency WHERE scope = '" SCOPE_REQUEST "'"    \
+		" AND key IN (SELECT key FROM idempotency"                     \
+		"  WHERE scope = '" SCOPE_REQUEST "' AND key " of              \
+		"  AND expires_at < $1 LIMIT 500)"                             \
+	}
 STMT_ARRAY(expire[]) = {
 	{ "DELETE FROM idempotency WHERE (scope, key) IN"
 	  " (SELECT scope, key FROM idempotency"
-	  "  WHERE scope <> 'request' AND expires_at < $1 LIMIT 500)" },
-	{ "DELETE FROM idempotency WHERE scope = 'request' AND key IN"
-	  " (SELECT key FROM idempotency WHERE scope = 'request'"
-	  "  AND key < CAST($1 / 1000 - 300 AS TEXT)"
-	  "  AND expires_at < $1 LIMIT 500)" },
+	  "  WHERE scope <> '" SCOPE_REQUEST "' AND expires_at < $1 LIMIT 500)" },
+	EXPIRE_REQUESTS("< CAST($1 / 1000 - 300 AS TEXT)"),
+	EXPIRE_REQUESTS("> CAST($1 / 1000 + 86400 AS TEXT)"),
 };
 
 /* What a reply is stored under; key is "" when it is not. */

@@ -1,5 +1,6 @@
 #include "shared/loop.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <malloc.h>
@@ -159,6 +160,7 @@ defer(struct loop *l, struct conn *c, struct req *r)
 {
 	bool asks = r->question != NULL;
 
+	assert(r->answer == NULL); /* it goes with the turn that it came in */
 	epoll_ctl(l->epoll, EPOLL_CTL_DEL, conn_fd(c), NULL);
 	metrics.pool_busy++;
 	l->asked += asks;
@@ -183,9 +185,9 @@ run(struct loop *l, struct conn *c, struct req *r)
 		reply(l, c, r);
 }
 
-/* Who only reads is answered at once, so that nginx has something to do. Writes
- * wait until all are read: each step finds its code in the processor's cache then,
- * and the others do not wait for the lock while this one reads. */
+/* A GET is answered at once, so that nginx has something to do. The others wait
+ * until all are read: each step finds its code in the processor's cache then, and
+ * another instance does not wait for the lock while this one reads. */
 static void
 take(struct loop *l, struct conn *c, struct req *r)
 {
@@ -403,14 +405,15 @@ beat(struct loop *l)
 	sd_notifyf(0, "WATCHDOG=1\nSTATUS=%s", status);
 }
 
-/* Twice within the watchdog's time. */
+/* Twice within the watchdog's time at the least: when one is almost due, a turn may
+ * wait for as long again. */
 static void
 start_beat(struct loop *l)
 {
 	uint64_t us;
 
 	if (sd_watchdog_enabled(0, &us) > 0)
-		l->beat_us = (int64_t)us / 2;
+		l->beat_us = (int64_t)us / 4;
 }
 
 static int
@@ -427,7 +430,7 @@ timeout_ms(const struct loop *l)
 static void
 idle(struct loop *l)
 {
-	if (l->idle)
+	if (l->idle || l->stopping)
 		return;
 	db_shrink(&l->ctx.db);
 	malloc_trim(0);
@@ -457,6 +460,7 @@ set_up(struct loop *l, const struct app *app, int listen_fd)
 	enum err err;
 
 	*l = (struct loop) { .listen = listen_fd };
+	arena_init(&l->sent);
 	pthread_mutex_init(&l->lock, NULL);
 	if ((err = ctx_open(&l->ctx, app, DB_GROUPED)))
 		return err;

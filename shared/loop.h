@@ -2,9 +2,9 @@
  * The loop: one thread that waits on the listening socket and on all open
  * connections at once, and serves what is ready in turns.
  *
- * A turn reads the requests that are ready, and answers those that only read as
- * it comes to them. Those that write are handled when all are read; they share
- * one commit, and their replies go out after it. An idle connection costs
+ * A turn reads the requests that are ready, and answers each GET as it comes to
+ * it. The others are handled when all are read; those that write share one
+ * commit, and their replies go out after it. An idle connection costs
  * nothing, a slow request goes to the pool. When nothing has come for a while,
  * the loop gives its memory back.
  *

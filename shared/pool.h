@@ -20,7 +20,7 @@ struct pool;
 struct task {
 	struct task *next;
 	struct conn *conn;
-	struct req sent; /* parameters, body and question: in bytes */
+	struct req sent; /* what req_resume() takes, and question; in bytes */
 	int64_t deadline_us;
 	struct peer_answer answer; /* its reply's body is a reference */
 	size_t size;

@@ -706,8 +706,11 @@ test_idempotency__prune_drops_what_has_expired(void **state)
 	for (int i = 0; i < 600; i++) {
 		char id[48];
 
-		snprintf(id, sizeof(id), "%lld.%03d-r%d",
-		    (long long)clock_ms() / 1000, i % 1000, i);
+		if (i < 3) /* not nginx's */
+			snprintf(id, sizeof(id), "%x", 0xe + i);
+		else
+			snprintf(id, sizeof(id), "%lld.%03d-r%d",
+			    (long long)clock_ms() / 1000, i % 1000, i);
 		rep = post(t, "/note", i == 0 ? "k" : NULL, id, A);
 		assert_status(&rep, 201);
 	}
