@@ -789,6 +789,36 @@ test_loop__a_commit_that_fails_acknowledges_nothing(void **state)
 	assert_int_equal(rows(), 3);
 }
 
+/* It comes while the turn waits for another writer, and sees the turn's row. */
+static void
+test_loop__a_read_of_a_turn_that_failed_is_done_again(void **state)
+{
+	struct db *other = &worker(run.t)->db;
+	struct fcgi_answer a;
+	uint64_t waits;
+	int fds[2];
+
+	(void)state;
+	assert_int_equal(ask("POST", "/write").status, 204);
+	for (size_t i = 0; i < ARRAY_LEN(fds); i++)
+		fds[i] = open_connection();
+	assert_int_equal(ask("GET", "/quick").status, 200); /* all accepted */
+	assert_int_equal(db_begin(other), OK);
+	waits = db_counts.waits;
+	begin_on(fds[0], "POST", "/write");
+	while (db_counts.waits == waits)
+		sched_yield();
+	begin_on(fds[1], "GET", "/quick");
+	fault_full = true;
+	db_rollback(other);
+	assert_int_equal(finish(fds[0]), 503);
+	a = fcgi_answer(&run.arena, fds[1]);
+	close(fds[1]);
+	assert_int_equal(a.status, 200);
+	assert_string_equal(a.body, "{\"rows\":1}");
+	fault_full = false;
+}
+
 static void
 test_loop__a_disk_that_fills_under_load_loses_nothing(void **state)
 {
@@ -997,6 +1027,7 @@ main(void)
 		LOOP_TEST(test_loop__a_turn_that_is_large_ends_early),
 		LOOP_TEST(test_loop__who_comes_while_another_writes_goes_along),
 		LOOP_TEST(test_loop__a_commit_that_fails_acknowledges_nothing),
+		LOOP_TEST(test_loop__a_read_of_a_turn_that_failed_is_done_again),
 		LOOP_TEST(test_loop__a_disk_that_fills_under_load_loses_nothing),
 		LOOP_TEST(test_loop__stops_when_all_is_answered),
 		LOOP_TEST(
