@@ -180,10 +180,11 @@ arena_printf(struct arena *a, const char *fmt, ...)
 }
 
 void
-arena_defer(struct arena *a, void (*fn)(void *), void *p)
+arena_defer(struct arena *a, void (*fn)(void *), void *p, size_t size)
 {
 	struct arena_cleanup *c = arena_alloc(a, sizeof(*c));
 
+	a->used += size;
 	*c = (struct arena_cleanup) { .older = a->cleanups, .fn = fn, .p = p };
 	a->cleanups = c;
 }

@@ -19,7 +19,7 @@ struct arena {
 	struct arena_block *blocks; /* newest first */
 	char *next, *end;	    /* free part of the newest block */
 	struct arena_cleanup *cleanups;
-	size_t used; /* bytes handed out since the last reset */
+	size_t used; /* bytes since the last reset */
 };
 
 void arena_init(struct arena *a);
@@ -43,8 +43,9 @@ char *arena_printf(struct arena *a, const char *fmt, ...)
 char *arena_vprintf(struct arena *a, const char *fmt, va_list ap)
     __attribute__((format(printf, 2, 0)));
 
-/* Calls fn(p) at the next reset: for what a library allocated elsewhere. */
-void arena_defer(struct arena *a, void (*fn)(void *), void *p);
+/* Calls fn(p) at the next reset: for what a library allocated elsewhere, about so
+ * many bytes, which count as used. */
+void arena_defer(struct arena *a, void (*fn)(void *), void *p, size_t size);
 
 #define ARENA_NEW(a, type) ((type *)arena_zalloc((a), sizeof(type)))
 

@@ -226,7 +226,7 @@ take_answered(struct loop *l, struct task *t)
 {
 	struct req *r = arena_alloc(&l->sent, sizeof(*r));
 
-	arena_defer(&l->sent, free_task, t);
+	arena_defer(&l->sent, free_task, t, sizeof(*t) + t->size);
 	req_resume(r, &l->ctx, &t->sent);
 	r->answer = &t->answer;
 	l->asked--;

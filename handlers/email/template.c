@@ -227,7 +227,7 @@ template_render(struct faults *f, const char *name, struct json_object *given,
 	}
 	if (given == NULL) {
 		given = json_object_new_object();
-		arena_defer(a, release, given);
+		arena_defer(a, release, given, 0);
 	}
 	read_vars(f, t, given, &vars);
 	if (f->count > 0)

@@ -92,8 +92,9 @@ test_arena__reset_runs_clean_ups_once_newest_first(void **state)
 		struct note *n = arena_alloc(&a, sizeof(*n));
 
 		*n = (struct note) { list, &count, i };
-		arena_defer(&a, write_down, n);
+		arena_defer(&a, write_down, n, 100);
 	}
+	assert_true(a.used >= 300);
 	arena_reset(&a);
 	arena_reset(&a);
 	arena_release(&a);

@@ -25,7 +25,7 @@ STMT(row_insert, "INSERT INTO row (name) VALUES ($1)");
 STMT(row_count, "SELECT count(*) FROM row");
 
 static handler_fn get_quick, post_write, post_fail, post_echo, post_block,
-    post_list, get_long, put_question, post_told;
+    post_list, post_json, get_long, put_question, post_told;
 
 static const struct route routes[] = {
 	{ "GET", "/quick", get_quick, ROUTE_ANYONE },
@@ -33,6 +33,7 @@ static const struct route routes[] = {
 	{ "POST", "/write", post_write, ROUTE_ANYONE },
 	{ "POST", "/fail", post_fail, ROUTE_ANYONE },
 	{ "POST", "/list", post_list, ROUTE_ANYONE },
+	{ "POST", "/json", post_json, ROUTE_ANYONE },
 	{ "POST", "/echo", post_echo, ROUTE_ANYONE },
 	{ "POST", "/block", post_block, ROUTE_ANYONE | ROUTE_SLOW },
 	{ "POST", "/told", post_told, ROUTE_ANYONE, .question = put_question },
@@ -100,6 +101,17 @@ post_list(struct req *r)
 	enum err err = db_exec(r->db, &row_insert, DB_ARGS(DB_TEXT("l")));
 
 	return err ? err : reply_list(r, 20000);
+}
+
+static enum err
+post_json(struct req *r)
+{
+	struct json_object *root;
+	enum err err = req_json(r, &root);
+
+	if (err || (err = db_exec(r->db, &row_insert, DB_ARGS(DB_TEXT("j")))))
+		return err;
+	return reply_list(r, 1);
 }
 
 static enum err
@@ -694,9 +706,9 @@ test_loop__a_failing_write_leaves_its_turn_unharmed(void **state)
 	assert_int_equal(db_counts.commits - commits, 2);
 }
 
-/* More than 16 MiB of memory: by bodies when there is one, and by replies. */
+/* More than 16 MiB of memory. */
 static void
-check_large_turn(const char *body, int64_t writes)
+check_large_turn(const char *path, const char *body, int64_t writes)
 {
 	uint64_t commits;
 	int first, fds[120];
@@ -709,7 +721,7 @@ check_large_turn(const char *body, int64_t writes)
 		bool reads = i % 10 == 0;
 		struct buf b = fcgi_bytes(&run.arena,
 		    &(struct fcgi_request) { .method = reads ? "GET" : "POST",
-			.path = reads ? "/quick" : "/list",
+			.path = reads ? "/quick" : path,
 			.body = body,
 			.keep = 1 });
 
@@ -730,10 +742,14 @@ test_loop__a_turn_that_is_large_ends_early(void **state)
 	char *body = malloc(150001);
 
 	(void)state;
+	check_large_turn("/list", NULL, 109); /* by replies */
 	memset(body, 'x', 150000);
 	body[150000] = '\0';
-	check_large_turn(NULL, 109);
-	check_large_turn(body, 2 * 109);
+	check_large_turn("/list", body, 2 * 109); /* by bodies */
+	for (size_t i = 0; i < 2000; i++)
+		memcpy(body + 4 * i, i > 0 ? ",[ ]" : "[[ ]", 4);
+	memcpy(body + 8000, "]", 2);
+	check_large_turn("/json", body, 3 * 109); /* by what is made of them */
 	free(body);
 }
 
