@@ -50,8 +50,9 @@ void
 buf_addint(struct buf *b, int64_t v)
 {
 	char digits[TEXT_INT_SIZE];
+	const char *text = text_from_int(v, digits);
 
-	buf_adds(b, text_from_int(v, digits));
+	buf_add(b, text, (size_t)(digits + TEXT_INT_SIZE - 1 - text));
 }
 
 void

@@ -52,32 +52,41 @@ clock_cond_init(pthread_cond_t *cond)
 	pthread_condattr_destroy(&attr);
 }
 
+/* Most times that a thread writes are of the same day as the one before. */
+static const char *
+date_text(int64_t day)
+{
+	static _Thread_local int64_t last = INT64_MIN;
+	static _Thread_local char text[] = "0000-00-00";
+	struct tm tm;
+
+	if (day != last) {
+		gmtime_r(&(time_t) { day * (CLOCK_DAY / 1000) }, &tm);
+		put_digits(text, tm.tm_year + 1900, 4);
+		put_digits(text + 5, tm.tm_mon + 1, 2);
+		put_digits(text + 8, tm.tm_mday, 2);
+		last = day;
+	}
+	return text;
+}
+
 void
 clock_text(int64_t ms, char out[CLOCK_TEXT_SIZE])
 {
-	int milli;
-	struct tm tm;
-	time_t t;
+	int rest;
 
 	if (ms < YEAR_0_MS)
 		ms = YEAR_0_MS;
 	if (ms > YEAR_9999_END_MS)
 		ms = YEAR_9999_END_MS;
-	milli = (int)(ms % 1000);
-	t = (time_t)(ms / 1000);
-	if (milli < 0) {
-		milli += 1000;
-		t--;
-	}
-	gmtime_r(&t, &tm);
-	memcpy(out, "0000-00-00T00:00:00.000Z", CLOCK_TEXT_SIZE);
-	put_digits(out, tm.tm_year + 1900, 4);
-	put_digits(out + 5, tm.tm_mon + 1, 2);
-	put_digits(out + 8, tm.tm_mday, 2);
-	put_digits(out + 11, tm.tm_hour, 2);
-	put_digits(out + 14, tm.tm_min, 2);
-	put_digits(out + 17, tm.tm_sec, 2);
-	put_digits(out + 20, milli, 3);
+	/* From the year 0, so that nothing is negative. */
+	rest = (int)((ms - YEAR_0_MS) % CLOCK_DAY);
+	memcpy(out, date_text((ms - rest) / CLOCK_DAY), 10);
+	memcpy(out + 10, "T00:00:00.000Z", CLOCK_TEXT_SIZE - 10);
+	put_digits(out + 11, rest / CLOCK_HOUR, 2);
+	put_digits(out + 14, rest / CLOCK_MINUTE % 60, 2);
+	put_digits(out + 17, rest / 1000 % 60, 2);
+	put_digits(out + 20, rest % 1000, 3);
 }
 
 /* Reads exactly width digits between min and max and moves *s behind them. */

@@ -280,9 +280,11 @@ db_next(struct db_rows *q)
 int64_t
 db_int(const struct db_rows *q, int column)
 {
-	if (sqlite3_column_type(q->stmt, column) == SQLITE_NULL)
+	int64_t v = sqlite3_column_int64(q->stmt, column); /* of a NULL: 0 */
+
+	if (v == 0 && sqlite3_column_type(q->stmt, column) == SQLITE_NULL)
 		return INT_NONE;
-	return sqlite3_column_int64(q->stmt, column);
+	return v;
 }
 
 const char *

@@ -379,20 +379,66 @@ put_escape(struct buf *b, unsigned char c)
 		buf_add(b, (char[]) { '\\', escapes[c] }, 2);
 }
 
+/* Is a byte of these eight below ' ', '"' or '\\'? What is subtracted from a byte
+ * that is smaller sets its highest bit, unless it was set before. */
+static bool
+has_escape(const char *s)
+{
+	const uint64_t ones = UINT64_MAX / 255;
+	uint64_t v, quote, backslash;
+
+	memcpy(&v, s, sizeof(v));
+	quote = v ^ ones * '"';
+	backslash = v ^ ones * '\\';
+	return (((v - ones * ' ') & ~v) | ((quote - ones) & ~quote)
+		   | ((backslash - ones) & ~backslash))
+	    & ones * 0x80;
+}
+
+/* How much of it is written as it is. */
+static size_t
+plain_length(const char *s, size_t len)
+{
+	size_t n = 0;
+
+	while (len - n >= sizeof(uint64_t) && !has_escape(s + n))
+		n += sizeof(uint64_t);
+	while (n < len && !escapes[(unsigned char)s[n]])
+		n++;
+	return n;
+}
+
+/* With nothing in it to escape. */
+static void
+put_plain(struct buf *b, const char *s, size_t len)
+{
+	char *p;
+
+	buf_reserve(b, len + 2);
+	p = b->data + b->len;
+	*p++ = '"';
+	memcpy(p, s, len);
+	p += len;
+	*p++ = '"';
+	*p = '\0';
+	b->len += len + 2;
+}
+
 static void
 put_string(struct buf *b, const char *s, size_t len)
 {
-	const char *end = s + len, *run;
+	size_t n = plain_length(s, len);
 
-	buf_reserve(b, len + 2);
+	if (n == len) {
+		put_plain(b, s, len);
+		return;
+	}
 	buf_addc(b, '"');
-	for (;;) {
-		for (run = s; s < end && !escapes[(unsigned char)*s]; s++)
-			;
-		buf_add(b, run, (size_t)(s - run));
-		if (s == end)
-			break;
-		put_escape(b, (unsigned char)*s++);
+	while (buf_add(b, s, n), n < len) {
+		put_escape(b, (unsigned char)s[n]);
+		s += n + 1;
+		len -= n + 1;
+		n = plain_length(s, len);
 	}
 	buf_addc(b, '"');
 }
@@ -406,7 +452,7 @@ put_key(struct buf *b, const char *key)
 	if (last != '{' && last != '[' && last != '\n')
 		buf_addc(b, ',');
 	if (key != NULL) {
-		put_string(b, key, strlen(key));
+		put_plain(b, key, strlen(key));
 		buf_addc(b, ':');
 	}
 }
@@ -467,7 +513,8 @@ json_time(struct buf *b, const char *key, int64_t ms)
 		return;
 	}
 	clock_text(ms, text);
-	json_textn(b, key, text, CLOCK_TEXT_SIZE - 1);
+	put_key(b, key);
+	put_plain(b, text, CLOCK_TEXT_SIZE - 1);
 }
 
 void

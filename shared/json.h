@@ -36,7 +36,8 @@
 MUST_USE enum err json_parse(struct arena *a, const char *text, size_t len,
     struct json_object **root, const char **why);
 
-/* A key of NULL writes an element of an array, or the outermost value. */
+/* A key of NULL writes an element of an array, or the outermost value. In others
+ * there is nothing to escape: they are the program's own. */
 void json_open(struct buf *b, const char *key, char bracket);
 void json_close(struct buf *b, char bracket);
 void json_text(struct buf *b, const char *key, const char *text);

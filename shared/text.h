@@ -26,7 +26,7 @@ char *text_percent_encode(struct arena *a, const char *s);
 
 #define TEXT_INT_SIZE 21 /* of any integer */
 
-/* In decimal; answers where in out it begins. */
+/* In decimal; answers where in out it begins. Its end is that of out. */
 const char *text_from_int(int64_t v, char out[TEXT_INT_SIZE]);
 
 /* A whole decimal number without sign, blanks or leading zeros. */

@@ -176,13 +176,13 @@ refused_lines(
 	json_open(&b, "lines", '[');
 	for (size_t i = 0; i < json_object_array_length(lines); i++) {
 		struct json_object *line = json_object_array_get_idx(lines, i);
+		int64_t id = item_of_product(c, member_int(line, "product_id"));
 
-		json_open(&b, NULL, '{');
-		json_int(&b, "item_id",
-		    item_of_product(c, member_int(line, "product_id")));
-		json_object_object_foreach(line, name, v)
-			json_tree(&b, name, v);
-		json_close(&b, '}');
+		if (id == INT_NONE)
+			continue;
+		json_object_object_add(
+		    line, "item_id", json_object_new_int64(id));
+		json_tree(&b, NULL, line);
 	}
 	json_close(&b, ']');
 	return b.data;
