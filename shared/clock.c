@@ -2,6 +2,8 @@
 
 #include <stdatomic.h>
 
+#include "shared/err.h"
+
 #define YEAR_0_MS INT64_C(-62167219200000)
 #define YEAR_9999_END_MS INT64_C(253402300799999)
 
@@ -52,22 +54,26 @@ clock_cond_init(pthread_cond_t *cond)
 	pthread_condattr_destroy(&attr);
 }
 
-/* Most times that a thread writes are of the same day as the one before. */
+/* Most times that a thread writes are of a day as one before. */
 static const char *
 date_text(int64_t day)
 {
-	static _Thread_local int64_t last = INT64_MIN;
-	static _Thread_local char text[] = "0000-00-00";
+	static _Thread_local struct {
+		int64_t day;
+		char text[sizeof("0000-00-00")];
+	} dates[8], *d;
 	struct tm tm;
 
-	if (day != last) {
+	d = &dates[(uint64_t)day % ARRAY_LEN(dates)];
+	if (d->day != day || d->text[0] == '\0') {
 		gmtime_r(&(time_t) { day * (CLOCK_DAY / 1000) }, &tm);
-		put_digits(text, tm.tm_year + 1900, 4);
-		put_digits(text + 5, tm.tm_mon + 1, 2);
-		put_digits(text + 8, tm.tm_mday, 2);
-		last = day;
+		memcpy(d->text, "0000-00-00", sizeof(d->text));
+		put_digits(d->text, tm.tm_year + 1900, 4);
+		put_digits(d->text + 5, tm.tm_mon + 1, 2);
+		put_digits(d->text + 8, tm.tm_mday, 2);
+		d->day = day;
 	}
-	return text;
+	return d->text;
 }
 
 void

@@ -103,18 +103,90 @@ static const struct {
 };
 _Static_assert(ARRAY_LEN(formats) == FORMAT__COUNT, "every format has a check");
 
-/* One value that is being read, and where it came from. */
+/* Where a value is: by its name, or as an element of a list by its number. */
+struct place {
+	const struct place *in; /* NULL: it is all of the body, or of the query */
+	const char *name;	/* NULL: an element */
+	size_t index;
+};
+
+static const struct place whole_body = { .name = "#" };
+static const struct place whole_query = { .name = "?" };
+
+/* Bytes of a name that are repeated to the client: whole characters. */
+static size_t
+shown(const char *name)
+{
+	size_t len = strnlen(name, NAME_SHOWN);
+
+	while (((unsigned char)name[len] & 0xc0) == 0x80)
+		len--;
+	return len;
+}
+
+/* A JSON pointer's reference token, RFC 6901 section 3, as it stands in a URI
+ * fragment: what is not plain is percent-encoded. */
+static const char *
+join_pointer(struct arena *a, const char *base, const char *name)
+{
+	static const char hex[] = "0123456789ABCDEF";
+	size_t len = shown(name), n = strlen(base);
+	char *out = arena_alloc(a, n + 1 + len * 3 + 1), *p = out + n;
+
+	memcpy(out, base, n);
+	*p++ = '/';
+	for (size_t i = 0; i < len; i++) {
+		unsigned char c = (unsigned char)name[i];
+
+		if (c == '~' || c == '/') {
+			*p++ = '~';
+			*p++ = c == '~' ? '0' : '1';
+		} else if (c > ' ' && c < 0x7f
+		    && strchr("\"#%<>[\\]^`{|}", c) == NULL) {
+			*p++ = (char)c;
+		} else {
+			*p++ = '%';
+			*p++ = hex[c >> 4];
+			*p++ = hex[c & 15];
+		}
+	}
+	*p = '\0';
+	return out;
+}
+
+static const char *
+pointer_to(struct arena *a, const struct place *p)
+{
+	const char *base;
+
+	if (p->in == NULL)
+		return p->name;
+	base = pointer_to(a, p->in);
+	if (p->name == NULL)
+		return arena_printf(a, "%s/%zu", base, p->index);
+	if (p->in == &whole_query)
+		return arena_printf(a, "?%.*s", (int)shown(p->name), p->name);
+	return join_pointer(a, base, p->name);
+}
+
+static void
+fault_at(struct faults *f, const struct place *at, const char *detail)
+{
+	faults_add(f, pointer_to(f->arena, at), detail);
+}
+
+/* One value that is being read. */
 struct slot {
 	struct faults *f;
 	const struct field *field;
-	const char *pointer;
+	struct place at;
 	void *to;
 };
 
 static void
 fault(const struct slot *s, const char *detail)
 {
-	faults_add(s->f, s->pointer, detail);
+	fault_at(s->f, &s->at, detail);
 }
 
 static void
@@ -206,7 +278,7 @@ store_null(const struct slot *s)
 		*(void **)s->to = NULL;
 }
 
-static void read_object(struct faults *f, const char *base,
+static void read_object(struct faults *f, const struct place *at,
     struct json_object *body, const struct field *table, size_t count,
     void *into);
 
@@ -229,8 +301,7 @@ store_list(const struct slot *s, struct json_object *v)
 
 		if (d->item_default != NULL)
 			memcpy(item, d->item_default, d->item_size);
-		read_object(s->f,
-		    arena_printf(s->f->arena, "%s/%zu", s->pointer, i),
+		read_object(s->f, &(struct place) { .in = &s->at, .index = i },
 		    json_object_array_get_idx(v, i), d->items->list,
 		    d->items->count, item);
 	}
@@ -293,77 +364,34 @@ find(const struct field *table, size_t count, const char *name)
 	return i;
 }
 
-/* Bytes of a name that are repeated to the client: whole characters. */
-static size_t
-shown(const char *name)
-{
-	size_t len = strnlen(name, NAME_SHOWN);
-
-	while (((unsigned char)name[len] & 0xc0) == 0x80)
-		len--;
-	return len;
-}
-
-/* A JSON pointer's reference token, RFC 6901 section 3, as it stands in a URI
- * fragment: what is not plain is percent-encoded. */
-static const char *
-join_pointer(struct arena *a, const char *base, const char *name)
-{
-	static const char hex[] = "0123456789ABCDEF";
-	size_t len = shown(name), n = strlen(base);
-	char *out = arena_alloc(a, n + 1 + len * 3 + 1), *p = out + n;
-
-	memcpy(out, base, n);
-	*p++ = '/';
-	for (size_t i = 0; i < len; i++) {
-		unsigned char c = (unsigned char)name[i];
-
-		if (c == '~' || c == '/') {
-			*p++ = '~';
-			*p++ = c == '~' ? '0' : '1';
-		} else if (c > ' ' && c < 0x7f
-		    && strchr("\"#%<>[\\]^`{|}", c) == NULL) {
-			*p++ = (char)c;
-		} else {
-			*p++ = '%';
-			*p++ = hex[c >> 4];
-			*p++ = hex[c & 15];
-		}
-	}
-	*p = '\0';
-	return out;
-}
-
 static void
-check_required(struct faults *f, const char *base, const char *separator,
+check_required(struct faults *f, const struct place *in,
     const struct field *table, size_t count, uint64_t given)
 {
 	for (size_t i = 0; i < count; i++)
 		if ((table[i].flags & FIELD_REQUIRED) && !(given >> i & 1))
-			faults_add(f,
-			    arena_printf(f->arena, "%s%s%s", base, separator,
-				table[i].name),
+			fault_at(f,
+			    &(struct place) { .in = in, .name = table[i].name },
 			    "is required");
 }
 
 static void
-read_object(struct faults *f, const char *base, struct json_object *body,
+read_object(struct faults *f, const struct place *at, struct json_object *body,
     const struct field *table, size_t count, void *into)
 {
 	uint64_t given = 0;
 
 	assert(count <= FIELDS_MAX);
 	if (!json_object_is_type(body, json_type_object)) {
-		faults_add(f, base, "must be an object");
+		fault_at(f, at, "must be an object");
 		return;
 	}
 	json_object_object_foreach(body, name, v) {
 		size_t i = find(table, count, name);
-		struct slot s = { .f = f,
-			.pointer = join_pointer(f->arena, base, name) };
+		struct slot s = { .f = f, .at = { .in = at, .name = name } };
 
 		if (i == count) {
-			faults_add(f, s.pointer, "is not known here");
+			fault(&s, "is not known here");
 			continue;
 		}
 		s.field = &table[i];
@@ -371,21 +399,21 @@ read_object(struct faults *f, const char *base, struct json_object *body,
 		given |= UINT64_C(1) << i;
 		store_json(&s, v);
 	}
-	check_required(f, base, "/", table, count, given);
+	check_required(f, at, table, count, given);
 }
 
 void
 field_read_object(struct faults *f, struct json_object *body,
     const struct field *table, size_t count, void *into)
 {
-	read_object(f, "#", body, table, count, into);
+	read_object(f, &whole_body, body, table, count, into);
 }
 
 void
 field_read_array(struct faults *f, struct json_object *body,
     const struct field *list, struct field_list *into)
 {
-	struct slot s = { .f = f, .field = list, .pointer = "#", .to = into };
+	struct slot s = { .f = f, .field = list, .at = whole_body, .to = into };
 
 	store_json(&s, body);
 }
@@ -423,7 +451,7 @@ read_parameter(struct faults *f, const char *p, size_t len,
 	size_t name_len = eq != NULL ? (size_t)(eq - p) : len;
 	const char *value = eq != NULL ? eq + 1 : p + len;
 	char *name = text_percent_decode(f->arena, p, name_len);
-	struct slot s = { .f = f };
+	struct slot s = { .f = f, .at = { .in = &whole_query, .name = name } };
 	size_t i;
 
 	value = text_percent_decode(f->arena, value, (size_t)(p + len - value));
@@ -431,7 +459,6 @@ read_parameter(struct faults *f, const char *p, size_t len,
 		faults_add(f, "?", "a parameter is not percent-encoded UTF-8");
 		return;
 	}
-	s.pointer = arena_printf(f->arena, "?%.*s", (int)shown(name), name);
 	i = find(table, count, name);
 	if (i == count) {
 		fault(&s, "is not known here");
@@ -462,5 +489,5 @@ field_read_query(struct faults *f, const char *query, const struct field *table,
 		query += len;
 		query += *query == '&';
 	}
-	check_required(f, "", "?", table, count, given);
+	check_required(f, &whole_query, table, count, given);
 }

@@ -111,11 +111,49 @@ scan_escape(struct scan *s)
 	return true;
 }
 
+/* Bytes in a word: what is done to all of them is one step. */
+#define EIGHT sizeof(uint64_t)
+#define EACH(byte) (UINT64_MAX / 255 * (byte))
+
+static uint64_t
+eight(const void *p)
+{
+	uint64_t v;
+
+	memcpy(&v, p, EIGHT);
+	return v;
+}
+
+/* Is a byte of these eight below ' ', '"' or '\\'? What is subtracted from a byte
+ * that is smaller sets its highest bit, unless it was set before. */
+static bool
+has_escape(uint64_t v)
+{
+	uint64_t quote = v ^ EACH('"'), backslash = v ^ EACH('\\');
+
+	return (((v - EACH(' ')) & ~v) | ((quote - EACH(1)) & ~quote)
+		   | ((backslash - EACH(1)) & ~backslash))
+	    & EACH(0x80);
+}
+
+/* Eight bytes at once, while they are plain ASCII. */
+static void
+skip_plain(struct scan *s)
+{
+	const unsigned char *from = s->p;
+
+	while ((size_t)(s->end - s->p) >= EIGHT && !(eight(s->p) & EACH(0x80))
+	    && !has_escape(eight(s->p)))
+		s->p += EIGHT;
+	s->bytes += (size_t)(s->p - from);
+}
+
 static bool
 scan_string(struct scan *s)
 {
 	if (!take(s, '"'))
 		return fail(s, "a member's name is not a string");
+	skip_plain(s);
 	while (s->p < s->end) {
 		unsigned char c = *s->p;
 
@@ -304,8 +342,7 @@ tokener(void)
 		tok = json_tokener_new_ex(JSON_DEPTH_MAX + 2);
 		if (tok == NULL || pthread_setspecific(tokener_key, tok) != 0)
 			abort();
-		json_tokener_set_flags(tok,
-		    JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
+		json_tokener_set_flags(tok, JSON_TOKENER_STRICT);
 	}
 	json_tokener_reset(tok);
 	return tok;
@@ -379,30 +416,14 @@ put_escape(struct buf *b, unsigned char c)
 		buf_add(b, (char[]) { '\\', escapes[c] }, 2);
 }
 
-/* Is a byte of these eight below ' ', '"' or '\\'? What is subtracted from a byte
- * that is smaller sets its highest bit, unless it was set before. */
-static bool
-has_escape(const char *s)
-{
-	const uint64_t ones = UINT64_MAX / 255;
-	uint64_t v, quote, backslash;
-
-	memcpy(&v, s, sizeof(v));
-	quote = v ^ ones * '"';
-	backslash = v ^ ones * '\\';
-	return (((v - ones * ' ') & ~v) | ((quote - ones) & ~quote)
-		   | ((backslash - ones) & ~backslash))
-	    & ones * 0x80;
-}
-
 /* How much of it is written as it is. */
 static size_t
 plain_length(const char *s, size_t len)
 {
 	size_t n = 0;
 
-	while (len - n >= sizeof(uint64_t) && !has_escape(s + n))
-		n += sizeof(uint64_t);
+	while (len - n >= EIGHT && !has_escape(eight(s + n)))
+		n += EIGHT;
 	while (n < len && !escapes[(unsigned char)s[n]])
 		n++;
 	return n;

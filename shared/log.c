@@ -170,14 +170,16 @@ send_to_journal(const char *event, const struct log_pair *p,
 void
 log_write(enum log_level level, const char *event, const struct log_pair *p)
 {
-	struct line l = { .len = 0 };
 	const struct log_pair *pairs = p;
+	struct line l; /* not cleared: it is long */
 	char text[CLOCK_TEXT_SIZE], digits[TEXT_INT_SIZE];
 
 	if (level < log_least)
 		return;
 	clock_text(clock_ms(), text);
-	put_pair(&l, "at", text);
+	l.len = 0;
+	put(&l, "at=", 3);
+	put(&l, text, CLOCK_TEXT_SIZE - 1);
 	put_pair(&l, "level", level_names[level]);
 	put(&l, " ", 1);
 	put(&l, origin.text, origin.len);

@@ -58,14 +58,16 @@ reply_field(struct req *r, const char *name, const char *fmt, ...)
 }
 
 void
-reply_location(struct req *r, const char *fmt, ...)
+reply_location(struct req *r, const char *collection, int64_t id)
 {
-	va_list ap;
+	struct buf *b = &r->reply.fields;
 
-	va_start(ap, fmt);
-	reply_field(r, "Location", "%s%s", r->param[PARAM_SCRIPT_NAME],
-	    arena_vprintf(r->arena, fmt, ap));
-	va_end(ap);
+	buf_adds(b, "Location: ");
+	buf_adds(b, r->param[PARAM_SCRIPT_NAME]);
+	buf_adds(b, collection);
+	buf_addc(b, '/');
+	buf_addint(b, id);
+	buf_adds(b, "\r\n");
 }
 
 void

@@ -46,10 +46,9 @@ enum err reply_empty(struct req *r, int status);
 void reply_field(struct req *r, const char *name, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* Location of what was made: a path behind the prefix the service is mounted
- * at. */
-void reply_location(struct req *r, const char *fmt, ...)
-    __attribute__((format(printf, 2, 3)));
+/* Location of what was made: by its id behind the path of the collection, and that
+ * behind the prefix the service is mounted at. */
+void reply_location(struct req *r, const char *collection, int64_t id);
 
 /* A strong ETag (RFC 9110 section 8.8.3). A GET whose If-None-Match matches
  * becomes 304; "*" matches without one too. */

@@ -331,8 +331,8 @@ post_item(struct req *r)
 	    || (err = add_offer(r, &offer, wanted.quantity, &id, &status))
 	    || (err = reply_item(r, status, id)))
 		return err;
-	reply_location(
-	    r, "/user/%lld/cart/%lld", (long long)r->uid, (long long)id);
+	reply_location(r,
+	    arena_printf(r->arena, "/user/%lld/cart", (long long)r->uid), id);
 	return OK;
 }
 

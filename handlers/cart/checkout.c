@@ -345,7 +345,7 @@ reply_invoice(struct req *r, const struct checkout *c)
 	if (err)
 		return err;
 	json_raw(reply_json(r, 201), NULL, c->invoice);
-	reply_location(r, "/invoices/%lld", (long long)c->invoice_id);
+	reply_location(r, "/invoices", c->invoice_id);
 	return OK;
 }
 

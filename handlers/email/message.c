@@ -267,7 +267,7 @@ post_message(struct req *r)
 	if ((err = cap_take(r, who)) || (err = insert_message(r, &m, &id))
 	    || (err = reply_message(r, 202, id)))
 		return err;
-	reply_location(r, "/send_email/%lld", (long long)id);
+	reply_location(r, "/send_email", id);
 	db_notify(r->db);
 	return OK;
 }

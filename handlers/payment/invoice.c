@@ -274,7 +274,7 @@ post_invoice(struct req *r)
 	if ((err = insert(r->db, &in, &v))
 	    || (err = reply_invoice(r, 201, v.id)))
 		return err;
-	reply_location(r, "/invoices/%lld", (long long)v.id);
+	reply_location(r, "/invoices", v.id);
 	return OK;
 }
 

@@ -186,7 +186,7 @@ post_product(struct req *r)
 	if ((err = put_search(r->db, id, &p))
 	    || (err = reply_product(r, 201, id)))
 		return err;
-	reply_location(r, "/product/%lld", (long long)id);
+	reply_location(r, "/product", id);
 	return OK;
 }
 

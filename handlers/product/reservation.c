@@ -276,7 +276,7 @@ post_reservation(struct req *r)
 	}
 	if ((err = reply_reservation(r, 201, id)))
 		return err;
-	reply_location(r, "/product/reservations/%lld", (long long)id);
+	reply_location(r, "/product/reservations", id);
 	return OK;
 }
 

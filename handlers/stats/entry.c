@@ -100,35 +100,40 @@ may_name(const struct caller *c, int64_t user_id)
 	return c->internal;
 }
 
+#define ALONE (-1)
+
+/* Of the entry at a place of the list, or of one that is ALONE. */
 static void
-fault(struct req *r, const char *base, const char *name, const char *detail)
+fault(struct req *r, ssize_t at, const char *name, const char *detail)
 {
-	faults_add(
-	    &r->faults, arena_printf(r->arena, "%s/%s", base, name), detail);
+	const char *pointer = at == ALONE
+	    ? arena_printf(r->arena, "#/%s", name)
+	    : arena_printf(r->arena, "#/%zd/%s", at, name);
+
+	faults_add(&r->faults, pointer, detail);
 }
 
-/* Fills in what was left out and checks what the fields could not; base is
- * the pointer to the entry. */
+/* Fills in what was left out and checks what the fields could not. */
 static void
-complete(struct req *r, const char *base, struct entry *e)
+complete(struct req *r, ssize_t at, struct entry *e)
 {
 	int64_t now = clock_ms();
 
 	if (e->user_id == INT_NONE && r->caller.uid != 0)
 		e->user_id = r->caller.uid;
 	if (e->user_id != INT_NONE && !may_name(&r->caller, e->user_id))
-		fault(r, base, "user_id", "is not you");
+		fault(r, at, "user_id", "is not you");
 	if (e->at == INT_NONE)
 		e->at = now;
 	if (e->at < 0 || e->at > now + CLOCK_DAY)
-		fault(r, base, "at",
+		fault(r, at, "at",
 		    "must be from 1970 to at most a day from now");
 	e->data = e->data_given == NULL
 	    ? "{}"
 	    : json_object_to_json_string_ext(e->data_given,
 		JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE);
 	if (strlen(e->data) > DATA_MAX)
-		fault(r, base, "data", "must be at most 8192 bytes long");
+		fault(r, at, "data", "must be at most 8192 bytes long");
 }
 
 static enum err
@@ -148,13 +153,13 @@ post_one(struct req *r, struct json_object *body)
 
 	field_read_object(&r->faults, body, entry_fields.list,
 	    entry_fields.count, &e);
-	complete(r, "#", &e);
+	complete(r, ALONE, &e);
 	if (r->faults.count > 0)
 		return ERR_INVALID;
 	if ((err = insert(r->db, &e)))
 		return err;
 	put_entry(reply_json(r, 201), &e);
-	reply_location(r, "/log/%lld", (long long)e.id);
+	reply_location(r, "/log", e.id);
 	return OK;
 }
 
@@ -169,7 +174,7 @@ post_many(struct req *r, struct json_object *body)
 	field_read_array(&r->faults, body, &batch, &list);
 	entries = list.items;
 	for (size_t i = 0; i < list.count; i++)
-		complete(r, arena_printf(r->arena, "#/%zu", i), &entries[i]);
+		complete(r, (ssize_t)i, &entries[i]);
 	if (r->faults.count > 0)
 		return ERR_INVALID;
 	for (size_t i = 0; i < list.count; i++)
@@ -181,7 +186,7 @@ post_many(struct req *r, struct json_object *body)
 	json_int(b, "first_id", entries[0].id);
 	json_int(b, "last_id", entries[list.count - 1].id);
 	json_close(b, '}');
-	reply_location(r, "/log/%lld", (long long)entries[0].id);
+	reply_location(r, "/log", entries[0].id);
 	return OK;
 }
 

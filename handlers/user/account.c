@@ -213,7 +213,7 @@ post_user(struct req *r)
 	    || (err = reply_account(r, 201, id)))
 		return err;
 	audit(r, "registered", id, NULL);
-	reply_location(r, "/user/%lld", (long long)id);
+	reply_location(r, "/user", id);
 	return OK;
 }
 

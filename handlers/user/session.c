@@ -236,7 +236,7 @@ post_session(struct req *r)
 	    || (err = reply_tokens(r, 201, &c.session)))
 		return err;
 	audit(r, "signed in", c.session.user_id, NULL);
-	reply_location(r, "/session/%lld", (long long)c.session.id);
+	reply_location(r, "/session", c.session.id);
 	return OK;
 }
 

@@ -76,7 +76,7 @@ post_note(struct req *r)
 	json_int(b, "id", id);
 	json_close(b, '}');
 	reply_version(r, id);
-	reply_location(r, "/note/%d", (int)id);
+	reply_location(r, "/note", id);
 	return OK;
 }
 

@@ -62,7 +62,7 @@ post_thing(struct req *r)
 {
 	r->id = 7;
 	(void)!reply_thing(r, 201);
-	reply_location(r, "/thing/%d", 7);
+	reply_location(r, "/thing", 7);
 	return OK;
 }
 
