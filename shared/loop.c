@@ -73,11 +73,14 @@ remember(struct loop *l, int fd, struct conn *c)
 	pthread_mutex_unlock(&l->lock);
 }
 
+/* Closing alone leaves it in epoll as long as another thread's call has hold of it:
+ * of the worker that has just put it there. */
 static void
 drop(struct loop *l, struct conn *c)
 {
+	epoll_ctl(l->epoll, EPOLL_CTL_DEL, conn_fd(c), NULL);
 	remember(l, conn_fd(c), NULL);
-	conn_free(c); /* closing takes it out of epoll too */
+	conn_free(c);
 }
 
 static bool

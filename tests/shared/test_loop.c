@@ -400,6 +400,18 @@ test_loop__quick_routes_stay_quick_while_every_worker_is_busy(void **state)
 		assert_int_equal(finish(fds[i]), 204);
 }
 
+/* The loop learns of it while the worker is still about to give the connection
+ * back. */
+static void
+test_loop__clients_go_as_soon_as_a_worker_has_replied(void **state)
+{
+	(void)state;
+	gate_set(true);
+	for (int i = 0; i < 2000; i++)
+		assert_int_equal(finish(begin("POST", "/block")), 204);
+	assert_int_equal(ask("GET", "/quick").status, 200);
+}
+
 static void
 test_loop__asks_before_it_writes(void **state)
 {
@@ -1025,6 +1037,7 @@ main(void)
 		LOOP_TEST(test_loop__idle_connections_starve_nobody),
 		LOOP_TEST(
 		    test_loop__quick_routes_stay_quick_while_every_worker_is_busy),
+		LOOP_TEST(test_loop__clients_go_as_soon_as_a_worker_has_replied),
 		LOOP_TEST(test_loop__asks_before_it_writes),
 		LOOP_TEST(test_loop__whom_it_asks_for_may_go_away),
 		LOOP_TEST(test_loop__asks_on_while_it_stops),
