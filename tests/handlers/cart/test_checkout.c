@@ -26,7 +26,8 @@
 	    "\"price\":1300,\"available\":null}]")
 #define OUT_OF_STOCK                                                           \
 	PROBLEM("out-of-stock",                                                \
-	    ",\"lines\":[{\"product_id\":11,\"reason\":\"out-of-stock\","      \
+	    ",\"lines\":[7,null,{\"product_id\":99},"                         \
+	    "{\"product_id\":11,\"reason\":\"out-of-stock\","                  \
 	    "\"price\":450,\"available\":1}]")
 
 /* The cart of user 1: two of product 11, as item 1, and one of 12, as 2. */
