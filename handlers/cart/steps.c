@@ -170,6 +170,9 @@ static const char *
 refused_lines(
     struct arena *a, const struct checkout *c, struct json_object *lines)
 {
+	static const char *const members[]
+	    = { "product_id", "reason", "price", "available" };
+	struct json_object *v;
 	struct buf b;
 
 	buf_init(&b, a);
@@ -180,9 +183,12 @@ refused_lines(
 
 		if (id == INT_NONE)
 			continue;
-		json_object_object_add(
-		    line, "item_id", json_object_new_int64(id));
-		json_tree(&b, NULL, line);
+		json_open(&b, NULL, '{');
+		json_int(&b, "item_id", id);
+		for (size_t m = 0; m < ARRAY_LEN(members); m++)
+			if (json_object_object_get_ex(line, members[m], &v))
+				json_tree(&b, members[m], v);
+		json_close(&b, '}');
 	}
 	json_close(&b, ']');
 	return b.data;
