@@ -58,13 +58,14 @@ clock_cond_init(pthread_cond_t *cond)
 static const char *
 date_text(int64_t day)
 {
-	static _Thread_local struct {
+	struct date {
 		int64_t day;
 		char text[sizeof("0000-00-00")];
-	} dates[8], *d;
+	};
+	static _Thread_local struct date dates[8];
+	struct date *d = &dates[(uint64_t)day % ARRAY_LEN(dates)];
 	struct tm tm;
 
-	d = &dates[(uint64_t)day % ARRAY_LEN(dates)];
 	if (d->day != day || d->text[0] == '\0') {
 		gmtime_r(&(time_t) { day * (CLOCK_DAY / 1000) }, &tm);
 		memcpy(d->text, "0000-00-00", sizeof(d->text));

@@ -177,7 +177,7 @@ conn_free(struct conn *c)
 }
 
 /* libfcgi's list begins with FCGI_ROLE; the rest comes in the order of
- * enum param, so looking on from the last hit finds the next at once. */
+ * enum param, so looking on from the last hit finds the next soon. */
 static void
 read_params(struct req *r, char **envp, struct arena *a)
 {

@@ -73,14 +73,11 @@ remember(struct loop *l, int fd, struct conn *c)
 	pthread_mutex_unlock(&l->lock);
 }
 
-/* Closing alone leaves it in epoll as long as another thread's call has hold of it:
- * of the worker that has just put it there. */
 static void
 drop(struct loop *l, struct conn *c)
 {
-	epoll_ctl(l->epoll, EPOLL_CTL_DEL, conn_fd(c), NULL);
 	remember(l, conn_fd(c), NULL);
-	conn_free(c);
+	conn_free(c); /* closing takes it out of epoll too */
 }
 
 static bool
@@ -123,15 +120,21 @@ watch_again(struct loop *l, struct conn *c)
 	return false;
 }
 
-/* On a worker: the connection comes back to the loop. */
+/* On a worker: the connection comes back to the loop, which may hear of its end,
+ * and drop it, before the call that does so is over. Until then the kernel keeps the
+ * entry of a closed one: the loop's drop() waits for the lock. */
 static void
 came_back(struct conn *c, bool good, void *arg)
 {
 	struct loop *l = arg;
+	bool back;
 
 	metrics.pool_busy--;
 	metrics.in_flight--;
-	if (!good || l->stopping || !watch(l, conn_fd(c), c))
+	pthread_mutex_lock(&l->lock);
+	back = good && !l->stopping && watch(l, conn_fd(c), c);
+	pthread_mutex_unlock(&l->lock);
+	if (!back)
 		drop(l, c);
 }
 

@@ -382,6 +382,35 @@ test_json__a_thread_that_ends_leaves_nothing(void **state)
 	}
 }
 
+/* However far it is into the words of eight bytes that are looked at. */
+static void
+test_json__a_bad_byte_is_found_at_each_place(void **state)
+{
+	static const struct {
+		char byte;
+		const char *why;
+	} cases[] = {
+		{ '\x80', "UTF-8" },
+		{ '\xff', "UTF-8" },
+		{ '\x1f', "control" },
+		{ '\n', "control" },
+		{ '"', "follows" },
+	};
+	char text[] = "\"aaaaaaaaaaaaaaaaaaaaaaaa\"";
+	struct json_object *root;
+	const char *why;
+
+	(void)state;
+	for (char *p = text + 1; *p != '"'; p++)
+		for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+			*p = cases[i].byte;
+			assert_int_equal(parse(text, strlen(text), &root, &why),
+			    ERR_MALFORMED);
+			assert_non_null(strstr(why, cases[i].why));
+			*p = 'a';
+		}
+}
+
 static void
 test_json__writer_escapes_what_it_must(void **state)
 {
@@ -482,6 +511,7 @@ main(void)
 		    test_json__nothing_is_missing_for_want_of_memory),
 		cmocka_unit_test(test_json__a_refusal_leaves_no_trace),
 		cmocka_unit_test(test_json__a_thread_that_ends_leaves_nothing),
+		cmocka_unit_test(test_json__a_bad_byte_is_found_at_each_place),
 		cmocka_unit_test(test_json__writer_escapes_what_it_must),
 		cmocka_unit_test(test_json__writer_puts_commas_and_nulls),
 		cmocka_unit_test(test_json__lines_need_no_comma),
