@@ -4,6 +4,7 @@ import email
 import email.policy
 import os
 import pathlib
+import random
 import shutil
 import signal
 import socket
@@ -26,9 +27,16 @@ def eventually(condition, seconds=10):
 
 
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """One below those that the kernel gives to clients, of which there are many here."""
+    while True:
+        port = random.randrange(10000, 32768)
+        with socket.socket() as s:
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                s.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                pass
 
 
 class Stack:
