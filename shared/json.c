@@ -455,12 +455,13 @@ put_string(struct buf *b, const char *s, size_t len)
 		return;
 	}
 	buf_addc(b, '"');
-	while (buf_add(b, s, n), n < len) {
+	for (; n < len; n = plain_length(s, len)) {
+		buf_add(b, s, n);
 		put_escape(b, (unsigned char)s[n]);
 		s += n + 1;
 		len -= n + 1;
-		n = plain_length(s, len);
 	}
+	buf_add(b, s, len);
 	buf_addc(b, '"');
 }
 
@@ -551,10 +552,15 @@ json_raw(struct buf *b, const char *key, const char *text)
 	buf_adds(b, text != NULL ? text : "null");
 }
 
+const char *
+json_tree_text(struct json_object *v)
+{
+	return json_object_to_json_string_ext(
+	    v, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE);
+}
+
 void
 json_tree(struct buf *b, const char *key, struct json_object *v)
 {
-	json_raw(b, key,
-	    json_object_to_json_string_ext(v,
-		JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
+	json_raw(b, key, json_tree_text(v));
 }

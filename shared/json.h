@@ -50,7 +50,8 @@ void json_null(struct buf *b, const char *key);
 /* text is JSON already; NULL writes null. */
 void json_raw(struct buf *b, const char *key, const char *text);
 
-/* Writes a tree; compact. */
+/* A tree's text, compact. Alone it belongs to the tree. */
 void json_tree(struct buf *b, const char *key, struct json_object *v);
+const char *json_tree_text(struct json_object *v);
 
 #endif

@@ -150,10 +150,8 @@ drop_search(struct db *db, int64_t id)
 static const char *
 attributes_text(const struct product *p)
 {
-	if (p->attributes == NULL)
-		return p->attributes_text;
-	return json_object_to_json_string_ext(p->attributes,
-	    JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE);
+	return p->attributes == NULL ? p->attributes_text
+				     : json_tree_text(p->attributes);
 }
 
 static enum err

@@ -128,10 +128,7 @@ complete(struct req *r, ssize_t at, struct entry *e)
 	if (e->at < 0 || e->at > now + CLOCK_DAY)
 		fault(r, at, "at",
 		    "must be from 1970 to at most a day from now");
-	e->data = e->data_given == NULL
-	    ? "{}"
-	    : json_object_to_json_string_ext(e->data_given,
-		JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE);
+	e->data = e->data_given == NULL ? "{}" : json_tree_text(e->data_given);
 	if (strlen(e->data) > DATA_MAX)
 		fault(r, at, "data", "must be at most 8192 bytes long");
 }
