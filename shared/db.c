@@ -7,9 +7,10 @@
 #include "shared/clock.h"
 #include "shared/log.h"
 
-#define BUSY_WAIT_MS 5000
+#define BUSY_TRIES 5000 /* about as many milliseconds */
+#define RESTART_TRIES 140 /* 50 ms, while which no other can write */
 #define CHECKPOINT_PAGES 1000 /* of 4 KiB in the write-ahead log */
-#define RESTART_PAGES 4000    /* make the writers wait from here on */
+#define RESTART_PAGES 4000    /* make the writers wait a moment from here on */
 
 struct db_counts db_counts;
 
@@ -61,9 +62,11 @@ failure(struct db *db, const char *sql)
 static int
 wait_busy(void *db, int tries)
 {
-	((struct db *)db)->waited = true;
+	struct db *d = db;
+
+	d->waited = true;
 	db_counts.waits++;
-	if (tries >= BUSY_WAIT_MS)
+	if (tries >= d->busy_tries)
 		return 0;
 	usleep(tries < 100 ? 100 : 1000);
 	return 1;
@@ -163,7 +166,7 @@ db_open(struct db *db, const char *path, enum db_kind kind)
 {
 	enum err err;
 
-	*db = (struct db) { .kind = kind };
+	*db = (struct db) { .kind = kind, .busy_tries = BUSY_TRIES };
 	if ((err = open_handle(db, path)))
 		return err;
 	db->prepared = calloc(stmt_count() + 1, sizeof(*db->prepared));
@@ -430,8 +433,11 @@ begin(struct db *db, bool relaxed)
 	db->alone = !db->open;
 	if (!db->open
 	    && ((err = set_relaxed(db, relaxed))
-		|| (err = db_exec(db, &stmt_begin, DB_NO_ARGS))))
+		|| (err = db_exec(db, &stmt_begin, DB_NO_ARGS)))) {
+		/* The others of the turn would each wait as long, one by one. */
+		db->broken = db->kind == DB_GROUPED;
 		return err;
+	}
 	db->open = true;
 	if (db->kind == DB_SINGLE)
 		return OK;
@@ -579,14 +585,21 @@ db_notify(struct db *db)
 void
 db_checkpoint(struct db *db)
 {
-	int pages = db_counts.wal_pages;
-	int mode = pages >= RESTART_PAGES ? SQLITE_CHECKPOINT_RESTART
-					  : SQLITE_CHECKPOINT_PASSIVE;
-	int rc;
+	int pages = db_counts.wal_pages, all, done, rc;
 
 	if (!is_checkpoint_due())
 		return;
-	rc = sqlite3_wal_checkpoint_v2(db->handle, NULL, mode, NULL, NULL);
+	rc = sqlite3_wal_checkpoint_v2(
+	    db->handle, NULL, SQLITE_CHECKPOINT_PASSIVE, &all, &done);
+	/* Where somebody reads for long, a backup say, the rest cannot be moved and
+	 * the log not begin anew, however long the writers are made to wait. */
+	if (rc == SQLITE_OK && pages >= RESTART_PAGES
+	    && all - done < CHECKPOINT_PAGES) {
+		db->busy_tries = RESTART_TRIES;
+		rc = sqlite3_wal_checkpoint_v2(db->handle, NULL,
+		    SQLITE_CHECKPOINT_RESTART, NULL, NULL);
+		db->busy_tries = BUSY_TRIES;
+	}
 	/* Busy: another instance is at it. */
 	if (rc == SQLITE_OK || (rc & 0xff) == SQLITE_BUSY) {
 		checkpointed_pages = pages;

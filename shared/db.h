@@ -112,10 +112,11 @@ struct db {
 	bool alone;    /* that part has opened the transaction */
 	bool careful;  /* each part has a savepoint */
 	bool spoilt;   /* a part failed when it had changed something */
-	bool broken;   /* the turn's transaction is lost */
+	bool broken;   /* the turn's transaction is lost, or could not begin */
 	int64_t changed; /* rows, before the part at hand; -1: what failed may have */
 	bool notify;   /* committed() is due */
 	bool waited;   /* for another writer, in this turn */
+	int busy_tries; /* how often it does, at most */
 	bool relaxed;  /* the handle's commits do not wait for the disk */
 	void (*committed)(void); /* also called when a checkpoint is due */
 };

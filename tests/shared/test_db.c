@@ -384,17 +384,13 @@ test_db__writers_wait_for_each_other(void **state)
 	assert_int_equal(count(*state), 400);
 }
 
+/* A page of the log each time. */
 static void
-test_db__checkpoints_keep_the_log_short(void **state)
+write_often(struct db *db, int times)
 {
-	struct db *db = single(state);
-	const char *path = app_of(*state)->settings.db;
-	char wal[200], bytes[4000] = { 0 };
-	struct stat st;
+	char bytes[4000] = { 0 };
 
-	snprintf(wal, sizeof(wal), "%s-wal", path);
-	assert_int_equal(put_pair(db, "a", 1), OK);
-	for (int i = 0; i < 3000; i++) {
+	for (int i = 0; i < times; i++) {
 		assert_int_equal(db_begin(db), OK);
 		bytes[0] = (char)i;
 		assert_int_equal(
@@ -404,11 +400,75 @@ test_db__checkpoints_keep_the_log_short(void **state)
 		assert_int_equal(db_commit(db), OK);
 		db_checkpoint(db);
 	}
+}
+
+static void
+test_db__checkpoints_keep_the_log_short(void **state)
+{
+	struct db *db = single(state);
+	const char *path = app_of(*state)->settings.db;
+	char wal[200];
+	struct stat st;
+
+	snprintf(wal, sizeof(wal), "%s-wal", path);
+	assert_int_equal(put_pair(db, "a", 1), OK);
+	write_often(db, 3000);
 	assert_int_equal(stat(wal, &st), 0);
 	print_message("the log has %lld KiB after 3000 commits\n",
 	    (long long)st.st_size / 1024);
 	assert_true(st.st_size < 3000 * 4096);
 	assert_int_equal(db_counts.checkpoints_failed, 0);
+}
+
+/* As a backup does. Each wait is a nap of the others too: none may write then. */
+static void
+test_db__a_checkpoint_waits_for_no_long_reader(void **state)
+{
+	struct ctx reader = open_grouped(*state);
+	struct db *db = single(state);
+	uint64_t waits;
+
+	assert_int_equal(put_pair(db, "a", 1), OK);
+	db_turn_start(&reader.db);
+	assert_int_equal(db_exec(&reader.db, &list, DB_NO_ARGS), OK);
+	waits = db_counts.waits;
+	write_often(db, 6000);
+	assert_true(db_counts.wal_pages > 6000);
+	assert_in_range(db_counts.waits - waits, 0, 200);
+	assert_int_equal(db_turn_end(&reader.db), OK);
+	/* When it has gone, the log begins anew. */
+	write_often(db, 2000);
+	assert_true(db_counts.wal_pages < 6000);
+	db_close(&reader.db);
+	arena_release(&reader.arena);
+}
+
+/* Its first waits in vain for somebody else's lock; the others wait no more. */
+static void
+test_db__a_turn_waits_for_the_lock_once(void **state)
+{
+	struct ctx loop = open_grouped(*state);
+	struct db *db = single(state);
+	uint64_t waits;
+
+	loop.db.busy_tries = 10;
+	assert_int_equal(db_begin(db), OK);
+	assert_int_equal(db_begin(&loop.db), ERR_UNAVAILABLE);
+	waits = db_counts.waits;
+	assert_int_equal(db_begin(&loop.db), ERR_UNAVAILABLE);
+	assert_int_equal(db_counts.waits, waits);
+	assert_int_equal(db_turn_end(&loop.db), OK);
+	assert_int_equal(db_begin(&loop.db), ERR_UNAVAILABLE);
+	assert_true(db_counts.waits > waits);
+	assert_int_equal(db_turn_end(&loop.db), OK);
+	assert_int_equal(db_commit(db), OK);
+	assert_int_equal(db_begin(&loop.db), OK);
+	assert_int_equal(put_pair(&loop.db, "a", 1), OK);
+	assert_int_equal(db_commit(&loop.db), OK);
+	assert_int_equal(db_turn_end(&loop.db), OK);
+	assert_int_equal(count(*state), 1);
+	db_close(&loop.db);
+	arena_release(&loop.arena);
 }
 
 static void
@@ -484,6 +544,8 @@ main(void)
 		TEST(test_db__notifies_after_the_commit_and_not_after_a_rollback),
 		TEST(test_db__writers_wait_for_each_other),
 		TEST(test_db__checkpoints_keep_the_log_short),
+		TEST(test_db__a_checkpoint_waits_for_no_long_reader),
+		TEST(test_db__a_turn_waits_for_the_lock_once),
 		TEST(test_db__a_backup_is_a_whole_database),
 		TEST(test_db__what_cannot_be_opened_is_an_error),
 		TEST(
