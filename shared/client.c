@@ -207,8 +207,8 @@ log_failure(struct arena *a, const struct client_call *call, int status,
 }
 
 /* What becomes of the calls is in the transfers then. One that is answered tells that
- * the service is well; those whose time the request at hand cut short say nothing of it
- * when they fail. */
+ * the service is well, also with more than is taken; those whose time the request at
+ * hand cut short say nothing of it when they fail. */
 static void
 attempt(struct client *c, struct arena *a, const struct client_call *calls,
     size_t count)
@@ -230,12 +230,14 @@ attempt(struct client *c, struct arena *a, const struct client_call *calls,
 		why = "the time is over";
 	for (size_t i = 0; i < count; i++) {
 		c->transfers[i].status = 0;
+		c->transfers[i].code = CURLE_OK;
 		c->transfers[i].why = why;
 	}
 	if (why == NULL)
 		perform(c, a, calls, count, ms);
 	for (size_t i = 0; i < count; i++)
-		answered |= c->transfers[i].why == NULL;
+		answered |= c->transfers[i].why == NULL
+		    || c->transfers[i].code == CURLE_WRITE_ERROR;
 	if (entered)
 		breaker_leave(breaker, &pass, clock_mono_us() / 1000,
 		    answered	    ? BREAKER_GOOD

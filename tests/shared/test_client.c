@@ -36,6 +36,22 @@ static struct {
 /* What to do before a request is answered. */
 static void (*first)(void);
 
+/* More than is taken: who asked closes the connection. */
+static void
+answer_at_length(int fd)
+{
+	static const char part[65536];
+	char head[64];
+	int n = snprintf(head, sizeof(head),
+	    "HTTP/1.1 200 X\r\nContent-Length: %zu\r\n\r\n",
+	    2 * CLIENT_REPLY_MAX);
+
+	(void)!send(fd, head, (size_t)n, MSG_NOSIGNAL);
+	for (size_t sent = 0; sent < 2 * CLIENT_REPLY_MAX; sent += sizeof(part))
+		if (send(fd, part, sizeof(part), MSG_NOSIGNAL) < 0)
+			break;
+}
+
 static void
 answer(int fd, const char *request)
 {
@@ -48,6 +64,10 @@ answer(int fd, const char *request)
 		first();
 	if (strstr(request, "/hang") != NULL)
 		return;
+	if (strstr(request, "/large") != NULL) {
+		answer_at_length(fd);
+		return;
+	}
 	n = snprintf(reply, sizeof(reply),
 	    "HTTP/1.1 %.3s X\r\nContent-Length: %zu\r\n\r\n%s", status + 1,
 	    strlen(body), body);
@@ -251,6 +271,18 @@ test_client__time_cut_short_is_no_failure_of_the_service(void **state)
 }
 
 static void
+test_client__a_reply_that_is_too_large_is_no_failure_of_the_service(void **state)
+{
+	struct client_reply reply;
+
+	(void)state;
+	for (int i = 0; i < 2 * BREAKER_FAILURES; i++)
+		assert_int_equal(
+		    call("/eight/200/large", 0, &reply), ERR_UNAVAILABLE);
+	assert_int_equal(call("/eight/200", 0, &reply), OK);
+}
+
+static void
 test_client__a_failing_service_is_left_alone(void **state)
 {
 	struct client_reply reply;
@@ -423,6 +455,8 @@ main(void)
 		CLIENT_TEST(test_client__no_more_than_the_request_has_left),
 		CLIENT_TEST(
 		    test_client__time_cut_short_is_no_failure_of_the_service),
+		CLIENT_TEST(
+		    test_client__a_reply_that_is_too_large_is_no_failure_of_the_service),
 		CLIENT_TEST(test_client__a_failing_service_is_left_alone),
 		CLIENT_TEST(
 		    test_client__a_hung_service_holds_half_of_the_workers),
