@@ -371,6 +371,27 @@ test_checkout__is_done_when_late_in_its_first_step(void **state)
 	assert_string_equal(peer_key(t), key);
 }
 
+/* An update, or a new COSTER_KEY, came between: the invoice is there and may be paid,
+ * so nothing is given back. */
+static void
+test_checkout__is_not_undone_when_its_invoice_is_there(void **state)
+{
+	struct t *t = *state;
+	struct reply_seen rep;
+
+	get_stuck(t);
+	advance(t, CLOCK_MINUTE);
+	peer(t, INVOICE, 422, KEY_REUSED);
+	rep = check_out(t);
+	assert_problem(&rep, 503, NULL);
+	assert_int_equal(in_state(t, "invoice"), 1);
+	assert_true(is_frozen(t));
+	assert_int_equal(sql_int(t, "SELECT count(*) FROM outbox"), 0);
+	peer(t, INVOICE, 201, INVOICE_7);
+	rep = check_out(t);
+	assert_is_invoice(&rep);
+}
+
 static void
 test_checkout__product_refusing_ends_it(void **state)
 {
@@ -814,6 +835,7 @@ main(void)
 		TEST(test_checkout__reserving_goes_on_with_the_same_key),
 		TEST(test_checkout__reserving_is_given_up_in_the_end),
 		TEST(test_checkout__is_done_when_late_in_its_first_step),
+		TEST(test_checkout__is_not_undone_when_its_invoice_is_there),
 		TEST(test_checkout__product_refusing_ends_it),
 		TEST(test_checkout__payment_refusing_releases_the_goods),
 		TEST(test_checkout__job_ends_what_the_client_left),
