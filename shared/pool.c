@@ -145,16 +145,16 @@ enqueue(struct pool *p, struct task *t)
 	bool taken;
 
 	pthread_mutex_lock(&p->lock);
-	taken = p->waiting < (size_t)p->app->settings.queue
+	if (p->waiting + p->running >= p->started && p->started < p->most
+	    && thread_start(&p->threads[p->started], work, p) == OK)
+		p->started++;
+	taken = p->started > 0 && p->waiting < (size_t)p->app->settings.queue
 	    && p->bytes + t->size <= BYTES_MAX;
 	if (taken) {
 		*p->end = t;
 		p->end = &t->next;
 		p->waiting++;
 		p->bytes += t->size;
-		if (p->waiting + p->running > p->started && p->started < p->most
-		    && thread_start(&p->threads[p->started], work, p) == OK)
-			p->started++;
 	}
 	pthread_mutex_unlock(&p->lock);
 	if (taken) /* who wakes takes the lock */
