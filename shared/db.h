@@ -122,7 +122,8 @@ struct db {
 };
 
 /* Opens, and for the first time makes, the file at path. ERR_UNAVAILABLE when
- * that cannot be done; the log says why. */
+ * that cannot be done; the log says why. Until db_close() *db stays where it is:
+ * SQLite knows it. */
 MUST_USE enum err db_open(struct db *db, const char *path, enum db_kind kind);
 void db_close(struct db *db);
 

@@ -50,15 +50,12 @@ count(struct t *t)
 }
 
 /* A connection of a loop, on the fixture's database. */
-static struct ctx
-open_grouped(struct t *t)
+static void
+open_grouped(struct t *t, struct ctx *ctx)
 {
-	struct ctx ctx;
-
-	assert_int_equal(db_open(&ctx.db, app_of(t)->settings.db, DB_GROUPED), OK);
-	assert_int_equal(db_prepare(&ctx.db), OK);
-	arena_init(&ctx.arena);
-	return ctx;
+	assert_int_equal(db_open(&ctx->db, app_of(t)->settings.db, DB_GROUPED), OK);
+	assert_int_equal(db_prepare(&ctx->db), OK);
+	arena_init(&ctx->arena);
 }
 
 static void
@@ -191,9 +188,10 @@ is_first(int i)
 static void
 test_db__a_turn_commits_once_and_only_at_its_end(void **state)
 {
-	struct ctx loop = open_grouped(*state);
+	struct ctx loop;
 	uint64_t commits = db_counts.commits;
 
+	open_grouped(*state, &loop);
 	ten(&loop.db, is_odd, 0x155);
 	assert_int_equal(count(*state), 0); /* as another connection sees it */
 	assert_int_equal(db_turn_end(&loop.db), OK);
@@ -207,9 +205,10 @@ test_db__a_turn_commits_once_and_only_at_its_end(void **state)
 static void
 test_db__a_turn_is_done_again_when_one_fails_half_done(void **state)
 {
-	struct ctx loop = open_grouped(*state);
+	struct ctx loop;
 	uint64_t commits = db_counts.commits, failed = db_counts.commits_failed;
 
+	open_grouped(*state, &loop);
 	ten(&loop.db, is_odd, 0x3ff);
 	assert_true(db_turn_undo(&loop.db));
 	assert_int_equal(count(*state), 0);
@@ -228,8 +227,9 @@ test_db__savepoints_are_kept_while_they_are_needed(void **state)
 {
 	static const bool undone[] = { true, false, false, false, true };
 	static const unsigned puts[] = { 0x3ff, 0x3ff, 0x3ff, 0x155, 0x3ff };
-	struct ctx loop = open_grouped(*state);
+	struct ctx loop;
 
+	open_grouped(*state, &loop);
 	for (size_t i = 0; i < ARRAY_LEN(puts); i++) {
 		ten(&loop.db, is_odd, puts[i]);
 		assert_int_equal(db_turn_undo(&loop.db), undone[i]);
@@ -247,8 +247,9 @@ test_db__savepoints_are_kept_while_they_are_needed(void **state)
 static void
 test_db__a_statement_that_fails_half_way_counts_as_a_change(void **state)
 {
-	struct ctx loop = open_grouped(*state);
+	struct ctx loop;
 
+	open_grouped(*state, &loop);
 	assert_int_equal(put_pair(single(state), "a", 1), OK);
 	assert_int_equal(put_pair(single(state), "b", 999), OK);
 	assert_int_equal(db_begin(&loop.db), OK);
@@ -266,8 +267,9 @@ test_db__a_statement_that_fails_half_way_counts_as_a_change(void **state)
 static void
 test_db__the_first_of_a_turn_may_fail_half_done(void **state)
 {
-	struct ctx loop = open_grouped(*state);
+	struct ctx loop;
 
+	open_grouped(*state, &loop);
 	ten(&loop.db, is_first, 0x3ff);
 	assert_int_equal(db_turn_end(&loop.db), OK);
 	assert_int_equal(count(*state), 9);
@@ -277,8 +279,9 @@ test_db__the_first_of_a_turn_may_fail_half_done(void **state)
 static void
 test_db__a_lost_turn_refuses_the_rest_of_it(void **state)
 {
-	struct ctx loop = open_grouped(*state);
+	struct ctx loop;
 
+	open_grouped(*state, &loop);
 	assert_int_equal(db_begin(&loop.db), OK);
 	assert_int_equal(put_pair(&loop.db, "a", 1), OK);
 	assert_int_equal(db_commit(&loop.db), OK);
@@ -424,10 +427,11 @@ test_db__checkpoints_keep_the_log_short(void **state)
 static void
 test_db__a_checkpoint_waits_for_no_long_reader(void **state)
 {
-	struct ctx reader = open_grouped(*state);
+	struct ctx reader;
 	struct db *db = single(state);
 	uint64_t waits;
 
+	open_grouped(*state, &reader);
 	assert_int_equal(put_pair(db, "a", 1), OK);
 	db_turn_start(&reader.db);
 	assert_int_equal(db_exec(&reader.db, &list, DB_NO_ARGS), OK);
@@ -447,10 +451,11 @@ test_db__a_checkpoint_waits_for_no_long_reader(void **state)
 static void
 test_db__a_turn_waits_for_the_lock_once(void **state)
 {
-	struct ctx loop = open_grouped(*state);
+	struct ctx loop;
 	struct db *db = single(state);
 	uint64_t waits;
 
+	open_grouped(*state, &loop);
 	loop.db.busy_tries = 10;
 	assert_int_equal(db_begin(db), OK);
 	assert_int_equal(db_begin(&loop.db), ERR_UNAVAILABLE);
