@@ -600,7 +600,7 @@ db_checkpoint(struct db *db)
 		    SQLITE_CHECKPOINT_RESTART, NULL, NULL);
 		db->busy_tries = BUSY_TRIES;
 	}
-	/* Busy: another instance is at it. */
+	/* Busy: another instance is at it, or somebody reads or writes on. */
 	if (rc == SQLITE_OK || (rc & 0xff) == SQLITE_BUSY) {
 		checkpointed_pages = pages;
 	} else {

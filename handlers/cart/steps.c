@@ -81,8 +81,8 @@ judge(struct checkout *c, const struct target *target,
 	LOG(LOG_WARN, "a call of a checkout is refused",
 	    LOG_TEXT("checkout", c->id), LOG_TEXT("path", target->path),
 	    LOG_INT("status", reply->status));
-	/* Not the cart is refused then: it is there, asked for in other words, by
-	 * another version or with another COSTER_KEY. */
+	/* A key that was used refuses no cart: what is asked for is there, and was
+	 * asked for in other words, by another version or with another COSTER_KEY. */
 	if (!client_refused(reply->status)
 	    || has_type(reply, URN "idempotency-key-reused"))
 		return ERR_UNAVAILABLE;
