@@ -1,7 +1,8 @@
 /*
  * The catalog: lists of products, filtered, sorted, searched and paged. Each
  * order has its own statement over its own index, with and without a category;
- * a search starts from its matches instead.
+ * a search starts from its matches instead. A service that asks by ids gets
+ * offers: a hundred whole products can be more than it may read.
  */
 #include "handlers/product/product.h"
 
@@ -19,41 +20,45 @@ static const struct route routes[] = {
 const struct route_table catalog_routes = ROUTES(routes);
 
 enum order { BY_ID, BY_NAME, BY_PRICE, BY_PRICE_DOWN, NEWEST, ORDER__COUNT };
-enum source { ALL, CATEGORY, SEARCH, IDS, SOURCE__COUNT };
+enum source { ALL, CATEGORY, SEARCH, IDS, OFFERS, SOURCE__COUNT };
 
 /* $1 limit; $2, $3 the id and key of the row before; $4, $5 prices; $6 in
  * stock only; $7 the search or the ids; $8 category. */
-#define LIST(from, which, behind, order)                                       \
+#define LIST(columns, from, which, behind, order)                              \
 	{                                                                      \
-		"SELECT " PRODUCT_COLUMNS " FROM " from                        \
+		"SELECT " columns " FROM " from                                \
 		" WHERE p.deleted_at IS NULL AND " which " AND " behind        \
 		" AND ($4 IS NULL OR p.price >= $4)"                           \
 		" AND ($5 IS NULL OR p.price <= $5)"                           \
 		" AND ($6 = 0 OR p.stock IS NULL OR p.stock > p.reserved)"     \
 		" ORDER BY " order " LIMIT $1"                                 \
 	}
-#define ORDERS(from, id, which)                                                \
+#define ORDERS(columns, from, id, which)                                       \
 	{                                                                      \
-		[BY_ID] = LIST(from, which, id " > $2", id),                   \
-		[BY_NAME] = LIST(from, which, "(p.name, p.id) > ($3, $2)",     \
-		    "p.name, p.id"),                                           \
-		[BY_PRICE] = LIST(from, which, "(p.price, p.id) > ($3, $2)",   \
-		    "p.price, p.id"),                                          \
-		[BY_PRICE_DOWN] = LIST(from, which,                            \
+		[BY_ID] = LIST(columns, from, which, id " > $2", id),          \
+		[BY_NAME] = LIST(columns, from, which,                         \
+		    "(p.name, p.id) > ($3, $2)", "p.name, p.id"),              \
+		[BY_PRICE] = LIST(columns, from, which,                        \
+		    "(p.price, p.id) > ($3, $2)", "p.price, p.id"),            \
+		[BY_PRICE_DOWN] = LIST(columns, from, which,                   \
 		    "(p.price, p.id) < ($3, $2)", "p.price DESC, p.id DESC"),  \
-		[NEWEST] = LIST(from, which, id " < $2", id " DESC"),          \
+		[NEWEST] = LIST(columns, from, which, id " < $2", id " DESC"), \
 	}
+/* json_each is SQLite's alone, as FTS5 is. */
+#define BY_IDS                                                                 \
+	"p.id IN (SELECT value FROM json_each($7))"                            \
+	" AND ($8 IS NULL OR p.category = $8)"
 
 STMT_ARRAY(lists[SOURCE__COUNT][ORDER__COUNT]) = {
-	[ALL] = ORDERS("product p", "p.id", "$7 IS NULL AND $8 IS NULL"),
-	[CATEGORY]
-	= ORDERS("product p", "p.id", "$7 IS NULL AND p.category = $8"),
-	/* SQLite alone: FTS5 and json_each. */
-	[SEARCH] = ORDERS("product_search s JOIN product p ON p.id = s.rowid",
-	    "s.rowid",
+	[ALL] = ORDERS(PRODUCT_COLUMNS, "product p", "p.id",
+	    "$7 IS NULL AND $8 IS NULL"),
+	[CATEGORY] = ORDERS(PRODUCT_COLUMNS, "product p", "p.id",
+	    "$7 IS NULL AND p.category = $8"),
+	[SEARCH] = ORDERS(PRODUCT_COLUMNS,
+	    "product_search s JOIN product p ON p.id = s.rowid", "s.rowid",
 	    "product_search MATCH $7 AND ($8 IS NULL OR p.category = $8)"),
-	[IDS] = ORDERS("product p", "p.id", "p.id IN (SELECT value FROM json_each($7))"
-	    " AND ($8 IS NULL OR p.category = $8)"),
+	[IDS] = ORDERS(PRODUCT_COLUMNS, "product p", "p.id", BY_IDS),
+	[OFFERS] = ORDERS(OFFER_COLUMNS, "product p", "p.id", BY_IDS),
 };
 
 /* What a cursor calls the order, which column is its key, and a place before
@@ -163,7 +168,7 @@ find_source(struct req *r, const struct query *in, enum source *source,
 			return req_fault(r, "?q", "has no word in it");
 	}
 	if (in->ids != NULL) {
-		*source = IDS;
+		*source = r->caller.role == ROLE_SERVICE ? OFFERS : IDS;
 		*what = ids_json(r, in->ids);
 		if (*what == NULL)
 			return req_fault(
@@ -233,7 +238,7 @@ get_products(struct req *r)
 	while (db_next(&q)
 	    && page_take(r, &in.page, db_int(&q, PRODUCT_ID),
 		orders[order].key >= 0 ? db_text(&q, orders[order].key) : NULL))
-		put_product(b, &q);
+		(source == OFFERS ? put_offer : put_product)(b, &q);
 	if ((err = db_end(&q)))
 		return err;
 	page_close(r, &in.page);

@@ -100,6 +100,18 @@ put_product(struct buf *b, const struct db_rows *q)
 	json_close(b, '}');
 }
 
+void
+put_offer(struct buf *b, const struct db_rows *q)
+{
+	json_open(b, NULL, '{');
+	json_int(b, "id", db_int(q, PRODUCT_ID));
+	json_text(b, "name", db_text(q, PRODUCT_NAME));
+	json_int(b, "price", db_int(q, PRODUCT_PRICE));
+	json_text(b, "currency", db_text(q, PRODUCT_CURRENCY));
+	json_int(b, "available", db_int(q, PRODUCT_AVAILABLE));
+	json_close(b, '}');
+}
+
 static enum err
 reply_product(struct req *r, int status, int64_t id)
 {

@@ -22,22 +22,23 @@ extern struct product_settings product_settings;
 #define PRODUCT_FREE                                                           \
 	"CASE WHEN p.stock < p.reserved THEN 0 ELSE p.stock - p.reserved END"
 
-/* The columns that put_product() expects, in its order. */
+/* The columns that put_offer() expects, and put_product(). */
+#define OFFER_COLUMNS "p.id, p.name, p.price, p.currency, " PRODUCT_FREE
 #define PRODUCT_COLUMNS                                                        \
-	"p.id, p.sku, p.name, p.description, p.price, p.currency, p.category, " \
-	"p.attributes, p.stock, " PRODUCT_FREE ", p.created_at, "              \
-	"p.updated_at, p.deleted_at, p.version"
+	OFFER_COLUMNS ", p.sku, p.description, p.category, p.attributes, "     \
+		      "p.stock, p.created_at, p.updated_at, p.deleted_at, "    \
+		      "p.version"
 enum product_column {
 	PRODUCT_ID,
-	PRODUCT_SKU,
 	PRODUCT_NAME,
-	PRODUCT_DESCRIPTION,
 	PRODUCT_PRICE,
 	PRODUCT_CURRENCY,
+	PRODUCT_AVAILABLE,
+	PRODUCT_SKU,
+	PRODUCT_DESCRIPTION,
 	PRODUCT_CATEGORY,
 	PRODUCT_ATTRIBUTES,
 	PRODUCT_STOCK,
-	PRODUCT_AVAILABLE,
 	PRODUCT_CREATED_AT,
 	PRODUCT_UPDATED_AT,
 	PRODUCT_DELETED_AT,
@@ -46,7 +47,8 @@ enum product_column {
 
 struct buf;
 
-/* The row as a JSON object. */
+/* The row as a JSON object: all of it, or what a cart needs. */
 void put_product(struct buf *b, const struct db_rows *q);
+void put_offer(struct buf *b, const struct db_rows *q);
 
 #endif

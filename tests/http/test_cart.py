@@ -247,6 +247,19 @@ def test_a_price_that_rose_is_told(http, cart):
     assert cart.checkout(expect=201).json["total"] == 500
 
 
+def test_a_cart_holds_products_with_much_to_say(http, cart):
+    """Together they are more than one service reads of another."""
+    much = {"pictures": [{"n": n} for n in range(2000)]}
+    products = [http.new_product(price=100, attributes=much) for _ in range(3)]
+    for product in products:
+        cart.add(product, expect=201)
+    dear = products[0]
+    http.patch(f"/product/{dear['id']}", {"price": 150}, token=http.admin, expect=200)
+    cart.checkout(expect=409)
+    assert cart.read()["subtotal"] == 350
+    assert cart.checkout(expect=201).json["total"] == 350
+
+
 def test_a_void_invoice_gives_the_stock_back(http, cart):
     product = http.new_product(stock=5)
     cart.add(product, 5, expect=201)

@@ -223,6 +223,12 @@ def test_products_are_listed_by_id(http, shelf):
     assert [p["id"] for p in items] == [first, second]
 
 
+def test_a_service_that_asks_by_id_gets_offers(service, shelf):
+    product = shelf[0]
+    items = service.get(f"/products/?ids={product['id']}", expect=200).json["items"]
+    assert items == [{k: product[k] for k in ("id", "name", "price", "currency", "available")}]
+
+
 @pytest.mark.parametrize("query, pointer", [
     ("limit=0", "?limit"), ("limit=201", "?limit"), ("limit=x", "?limit"), ("limit=", "?limit"),
     ("limit=1&limit=2", "?limit"), ("cursor=x", "?cursor"), ("cursor=aWQ6MQ", "?cursor"),
