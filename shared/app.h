@@ -27,6 +27,7 @@ struct app_settings {
 struct app {
 	const struct service *service;
 	struct app_settings settings;
+	int64_t started_at;
 	struct router *router;
 	struct token_keys keys;
 	struct seen *seen; /* tokens that are good by those keys */

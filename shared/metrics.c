@@ -45,7 +45,6 @@ struct metrics metrics;
 static const struct service *service_of;
 static struct series *series; /* in the order of the tables; the first: none */
 static size_t series_count;
-static int64_t started_ms;
 
 static void
 add_table(const struct route_table *table)
@@ -69,7 +68,6 @@ metrics_open(const struct service *svc)
 		add_table(svc->routes[t]);
 	add_table(&metrics_routes);
 	service_of = svc;
-	started_ms = clock_ms();
 }
 
 void
@@ -146,7 +144,7 @@ get_health(struct req *r)
 	json_text(b, "service", r->ctx->app->service->name);
 	json_text(b, "instance", r->ctx->app->settings.instance);
 	json_text(b, "version", COSTER_VERSION);
-	json_time(b, "started_at", started_ms);
+	json_time(b, "started_at", r->ctx->app->started_at);
 	json_int(b, "outbox", waiting);
 	json_close(b, '}');
 	return OK;
@@ -239,8 +237,9 @@ put_singles(struct page *p, const struct single *list, size_t count)
 }
 
 static void
-put_process(struct page *p, const struct app_settings *s)
+put_process(struct page *p, const struct app *app)
 {
+	const struct app_settings *s = &app->settings;
 	const struct single list[] = {
 		{ "coster_in_flight", "gauge", "Requests in hand.",
 		    (double)metrics.in_flight },
@@ -273,7 +272,7 @@ put_process(struct page *p, const struct app_settings *s)
 		    (double)db_counts.wal_pages },
 		{ "process_start_time_seconds", "gauge",
 		    "When the instance started, in seconds since 1970.",
-		    (double)started_ms / 1e3 },
+		    (double)app->started_at / 1e3 },
 	};
 
 	put_singles(p, list, ARRAY_LEN(list));
@@ -321,7 +320,7 @@ get_metrics(struct req *r)
 	    "From reading a request to its reply.");
 	for (size_t i = 0; i < series_count; i++)
 		put_latency(&p, &series[i]);
-	put_process(&p, &r->ctx->app->settings);
+	put_process(&p, r->ctx->app);
 	if ((err = put_outbox(&p, r->db)))
 		return err;
 	if (open)

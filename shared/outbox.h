@@ -17,6 +17,10 @@
 #define COSTER_OUTBOX_H
 
 #include "shared/app.h"
+#include "shared/clock.h"
+
+/* The longest pause before a message that failed is tried again. */
+#define OUTBOX_PAUSE_MAX (5 * CLOCK_MINUTE)
 
 struct outbox_message {
 	const char *subject;	   /* such as "user 12" */

@@ -4,7 +4,6 @@
 #include "shared/outbox.h"
 
 #include "shared/client.h"
-#include "shared/clock.h"
 #include "shared/crash.h"
 #include "shared/jobs.h"
 #include "shared/log.h"
@@ -13,7 +12,6 @@
 #define TIMEOUT_MS 2000
 #define TRIES_MAX 1000 /* most at the ceiling: two to three days */
 #define BACKOFF_FIRST (CLOCK_SECOND / 2)
-#define BACKOFF_CEILING (5 * CLOCK_MINUTE)
 #define POLL (2 * CLOCK_SECOND) /* for what a dead instance left behind */
 #define RECEIVERS_MAX 6		/* as many as there are services */
 #define SHARE_MAX CLIENT_CALLS_MAX /* messages of a turn for one receiver */
@@ -133,7 +131,7 @@ static enum err
 try_again(struct db *db, const struct message *m, const char *why)
 {
 	int64_t wait
-	    = job_backoff(m->attempts + 1, BACKOFF_FIRST, BACKOFF_CEILING);
+	    = job_backoff(m->attempts + 1, BACKOFF_FIRST, OUTBOX_PAUSE_MAX);
 
 	return db_exec(db, &outbox_again,
 	    DB_ARGS(DB_INT(m->id), DB_TEXT(m->key), DB_INT(m->leased_until),

@@ -11,17 +11,21 @@
  */
 #include "handlers/product/product.h"
 
-#include "shared/clock.h"
 #include "shared/crash.h"
 #include "shared/jobs.h"
 #include "shared/json.h"
 #include "shared/log.h"
+#include "shared/outbox.h"
 #include "shared/req.h"
 
 #define HOLD (15 * CLOCK_MINUTE)
 #define HOLD_MAX_SECONDS (60 * 24 * 3600)
 #define EXPIRE_EVERY (5 * CLOCK_SECOND)
 #define LINES_MAX 200
+
+/* After a start, so long are those kept that were held before it: what was paid for
+ * while product was away stands in payment's outbox until then. */
+#define GRACE (OUTBOX_PAUSE_MAX + CLOCK_MINUTE)
 
 static handler_fn post_reservation, get_reservation, extend_reservation,
     commit_reservation, delete_reservation;
@@ -95,9 +99,11 @@ STMT(stock_sell_late,
     " version = version + 1 WHERE id = $1");
 STMT(free_get, "SELECT " PRODUCT_FREE " FROM product p WHERE p.id = $1");
 
-STMT(expired_list,
-    "SELECT id FROM reservation WHERE status = 'held' AND expires_at <= $1"
-    " ORDER BY expires_at LIMIT 100");
+#define EXPIRED                                                                \
+	"SELECT id FROM reservation WHERE status = 'held' AND expires_at <= $1" \
+	" AND created_at >= $2 ORDER BY expires_at"
+STMT(expired_any, EXPIRED " LIMIT 1");
+STMT(expired_list, EXPIRED " LIMIT 100");
 
 struct line {
 	int64_t product_id, quantity, price;
@@ -396,35 +402,32 @@ delete_reservation(struct req *r)
 }
 
 static enum err
-release_expired(struct db *db)
+release_expired(struct db *db, int64_t now, int64_t since)
 {
-	struct db_rows q;
+	struct db_rows q = db_query(
+	    db, &expired_list, DB_ARGS(DB_INT(now), DB_INT(since)));
 	enum err err = OK, ended;
 
-	q = db_query(db, &expired_list, DB_ARGS(DB_INT(clock_ms())));
 	while (!err && db_next(&q))
 		err = release(db, db_int(&q, 0));
 	ended = db_end(&q);
 	return err ? err : ended;
 }
 
-STMT(expired_any,
-    "SELECT id FROM reservation WHERE status = 'held' AND expires_at <= $1"
-    " LIMIT 1");
-
 int64_t
 reservation_expire(struct ctx *ctx)
 {
+	int64_t now = clock_ms(), started = ctx->app->started_at, id;
+	int64_t since = now < started + GRACE ? started : 0;
 	struct db *db = &ctx->db;
-	int64_t id;
 	enum err err;
 
 	/* A look needs no lock; nothing to do is the usual case. */
-	err = db_get(db, &expired_any, DB_ARGS(DB_INT(clock_ms())),
+	err = db_get(db, &expired_any, DB_ARGS(DB_INT(now), DB_INT(since)),
 	    DB_INTO(DB_INT_TO(&id)));
 	if (err || db_begin(db))
 		return EXPIRE_EVERY;
-	err = release_expired(db);
+	err = release_expired(db, now, since);
 	CRASH_POINT("before-expiry");
 	if (err)
 		db_rollback(db);

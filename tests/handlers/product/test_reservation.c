@@ -5,6 +5,7 @@
 #define RESERVATIONS "/product/reservations"
 #define HOLD (15 * CLOCK_MINUTE)
 #define EXPIRE_EVERY (5 * CLOCK_SECOND)
+#define GRACE (6 * CLOCK_MINUTE) /* longer than an outbox pauses */
 
 /* What must be true after whatever happened. */
 static void
@@ -487,6 +488,33 @@ test_reservation__expires(void **state)
 	assert_problem(&rep, 410, NULL);
 }
 
+/* It may be paid for while product is away: payment's outbox tells it after the
+ * start, be it minutes later. One that is held after the start is not. */
+static void
+test_reservation__one_from_before_a_start_waits_for_its_payment(void **state)
+{
+	struct t *t = *state;
+	struct reply_seen rep;
+
+	reserve_ok(t, "{\"product_id\":1,\"quantity\":3}");
+	advance(t, HOLD);
+	app_of(t)->started_at = clock_ms();
+	rep = call(t, "POST", RESERVATIONS,
+	    "{\"lines\":[{\"product_id\":1,\"quantity\":2}],\"expires_in\":1}",
+	    AS_SERVICE);
+	assert_status(&rep, 201);
+	advance(t, CLOCK_SECOND);
+	assert_int_equal(run_job(t, "expire reservations"), 0);
+	assert_int_equal(available_of(t, 1), 7);
+	advance(t, GRACE - CLOCK_SECOND - 1);
+	assert_int_equal(run_job(t, "expire reservations"), EXPIRE_EVERY);
+	assert_int_equal(available_of(t, 1), 7);
+	advance(t, 1);
+	assert_int_equal(run_job(t, "expire reservations"), 0);
+	assert_int_equal(available_of(t, 1), 10);
+	check_stock(t);
+}
+
 static void
 test_reservation__many_expire_in_turn(void **state)
 {
@@ -698,6 +726,7 @@ main(void)
 		TEST_STOCK(test_reservation__delete_releases_once),
 		TEST_STOCK(test_reservation__a_committed_one_stays),
 		TEST_STOCK(test_reservation__expires),
+		TEST_STOCK(test_reservation__one_from_before_a_start_waits_for_its_payment),
 		TEST_STOCK(test_reservation__many_expire_in_turn),
 		TEST_STOCK(test_reservation__is_extended),
 		TEST_STOCK(
