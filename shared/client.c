@@ -162,7 +162,9 @@ end(struct client *c, struct transfer *t)
 	curl.slist_free_all(t->headers);
 	curl.easy_getinfo(t->curl, CURLINFO_RESPONSE_CODE, &status);
 	t->status = (int)status;
-	if (t->code != CURLE_OK)
+	if (t->code == CURLE_WRITE_ERROR)
+		t->why = "its reply is too large";
+	else if (t->code != CURLE_OK)
 		t->why = curl.easy_strerror(t->code);
 	else if (status >= 502 && status <= 504)
 		t->why = "not available";

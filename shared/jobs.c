@@ -110,6 +110,14 @@ job_backoff(int64_t tries, int64_t first, int64_t ceiling)
 	return most / 2 + (int64_t)randombytes_uniform((uint32_t)most / 2 + 1);
 }
 
+int64_t
+job_wait(int64_t due_at, int64_t most)
+{
+	int64_t left = due_at - clock_ms();
+
+	return left <= most ? left : 0;
+}
+
 static int64_t
 prune(struct ctx *ctx)
 {

@@ -25,6 +25,10 @@ int64_t job_drop(struct db *db, const struct stmt *stmts, size_t count,
  * long up to the ceiling, less up to half of it. */
 int64_t job_backoff(int64_t tries, int64_t first, int64_t ceiling);
 
+/* How long until then; not positive when it is time. So it is when that is farther
+ * ahead than it is ever set: the clock has been set back since. */
+int64_t job_wait(int64_t due_at, int64_t most);
+
 /* A thread with all signals blocked and a small stack. */
 MUST_USE enum err thread_start(
     pthread_t *thread, void *(*run)(void *), void *argument);

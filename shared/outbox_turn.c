@@ -31,6 +31,11 @@ STMT(outbox_due,
     " WHERE dead_at IS NULL AND waits = 0 AND receiver = $1 AND due_at <= $2"
     " ORDER BY due_at, id LIMIT $3");
 
+/* What a clock put off that has been set back since. */
+STMT(outbox_recall,
+    "UPDATE outbox SET due_at = $2 WHERE dead_at IS NULL AND waits = 0"
+    " AND receiver = $1 AND due_at > $3");
+
 /* due_at too: the message is nobody's to look at until the lease is over. */
 STMT(outbox_lease,
     "UPDATE outbox SET leased_until = $2, due_at = $2 WHERE id = $1");
@@ -88,7 +93,14 @@ static enum err
 find_due(struct db *db, struct share *s)
 {
 	int64_t now = clock_ms();
-	struct db_rows q = db_query(db, &outbox_due,
+	struct db_rows q;
+	enum err err;
+
+	if ((err = db_exec(db, &outbox_recall,
+		 DB_ARGS(DB_TEXT(s->receiver), DB_INT(now),
+		     DB_INT(now + OUTBOX_PAUSE_MAX)))))
+		return err;
+	q = db_query(db, &outbox_due,
 	    DB_ARGS(DB_TEXT(s->receiver), DB_INT(now), DB_INT(SHARE_MAX)));
 
 	while (db_next(&q))
@@ -248,7 +260,7 @@ for_each(struct db *db, struct turn *t,
 static int64_t
 look(struct ctx *ctx, struct turn *t)
 {
-	int64_t least = POLL, now = clock_ms(), due_at, wait, pause;
+	int64_t least = POLL, due_at, wait, pause;
 	const char *receiver = "";
 
 	while (t->count < RECEIVERS_MAX
@@ -256,7 +268,9 @@ look(struct ctx *ctx, struct turn *t)
 		   DB_INTO(DB_TEXT_TO(&receiver), DB_INT_TO(&due_at)))
 		== OK) {
 		pause = client_pause(ctx->client, &ctx->arena, receiver);
-		wait = pause > due_at - now ? pause : due_at - now;
+		wait = job_wait(due_at, OUTBOX_PAUSE_MAX);
+		if (wait < pause)
+			wait = pause;
 		if (wait <= 0)
 			t->shares[t->count++].receiver = receiver;
 		else if (wait < least)

@@ -62,6 +62,9 @@ static const struct {
 _Static_assert(ARRAY_LEN(states) == STATE__COUNT, "every state is described");
 
 #define RUNNING "state IN ('reserve', 'invoice')"
+/* No lease runs, whatever clock it was given by: none goes beyond one from now. */
+#define FREE(now, lease)                                                       \
+	"(leased_until > " now " AND leased_until <= " lease ") IS NOT TRUE"
 #define CHECKOUT_COLUMNS                                                       \
 	"id, user_id, state, lines, reservation_id, invoice_id, invoice, "     \
 	"attempts, created_at"
@@ -80,7 +83,7 @@ STMT(cart_freeze, "UPDATE cart SET checkout_id = $2 WHERE user_id = $1");
 STMT(checkout_take,
     "UPDATE checkout SET attempts = attempts + 1, holder = $2,"
     " leased_until = $3 WHERE id = $1 AND " RUNNING
-    " AND (leased_until IS NULL OR leased_until <= $4 OR holder = $2)"
+    " AND (" FREE("$4", "$3") " OR holder = $2)"
     " RETURNING " CHECKOUT_COLUMNS);
 
 STMT(checkout_last,
@@ -97,7 +100,7 @@ STMT(checkout_answered, "UPDATE checkout SET answered_at = $2 WHERE id = $1");
 
 STMT(checkout_due,
     "SELECT id FROM checkout WHERE " RUNNING
-    " AND (leased_until IS NULL OR leased_until <= $1)"
+    " AND " FREE("$1", "$2")
     " ORDER BY updated_at LIMIT 1");
 
 STMT(checkout_drop,
@@ -379,9 +382,11 @@ checkout_resume(struct ctx *ctx)
 	struct db *db = &ctx->db;
 	const char *id;
 	struct checkout c;
+	int64_t now = clock_ms();
 	enum err err;
 
-	err = db_get(db, &checkout_due, DB_ARGS(DB_INT(clock_ms())),
+	err = db_get(db, &checkout_due,
+	    DB_ARGS(DB_INT(now), DB_INT(now + LEASE)),
 	    DB_INTO(DB_TEXT_TO(&id)));
 	if (err || db_begin(db))
 		return RESUME_EVERY;

@@ -37,6 +37,10 @@ STMT(mail_lease,
     " RETURNING id, key, user_id, recipient, checked, subject, text, html,"
     " attempts, created_at");
 
+/* What a clock put off that has been set back since. */
+STMT(mail_recall,
+    "UPDATE mail SET due_at = $1 WHERE status = 'queued' AND due_at > $2");
+
 /* What follows finds nothing when the mail was erased meanwhile, or when the
  * lease ran out and another instance is at it: attempts has gone on. Waiting for
  * user is no attempt. */
@@ -242,12 +246,16 @@ static enum err
 deliver_all(struct ctx *ctx)
 {
 	int64_t until = clock_mono_us() + RUN_US;
+	int64_t now = clock_ms();
 	bool more = true;
 	struct mail m;
 	enum err err;
 
-	if ((err = db_begin_relaxed(&ctx->db))
-	    || (err = finish(&ctx->db, lease(&ctx->db, &m))))
+	if ((err = db_begin_relaxed(&ctx->db)))
+		return err;
+	err = db_exec(&ctx->db, &mail_recall,
+	    DB_ARGS(DB_INT(now), DB_INT(now + BACKOFF_CEILING)));
+	if ((err = finish(&ctx->db, err ? err : lease(&ctx->db, &m))))
 		return err;
 	while (!err && more)
 		err = deliver(ctx, &m, until, &more);
@@ -264,7 +272,8 @@ deliver_run(struct ctx *ctx)
 	/* One look costs no lock when there is nothing to do. */
 	err = db_get(
 	    &ctx->db, &mail_next, DB_NO_ARGS, DB_INTO(DB_INT_TO(&next)));
-	wait = err || next == INT_NONE ? POLL : next - clock_ms();
+	wait = err || next == INT_NONE ? POLL
+				      : job_wait(next, BACKOFF_CEILING);
 	if (wait <= 0) {
 		err = deliver_all(ctx);
 		return err == OK		? 0

@@ -6,6 +6,7 @@
 
 #include "shared/clock.h"
 #include "shared/crash.h"
+#include "shared/jobs.h"
 #include "shared/log.h"
 
 #define ASK_FIRST (2 * CLOCK_SECOND) /* then ever more slowly */
@@ -27,9 +28,15 @@
 	}
 #define DUE(table)                                                             \
 	{                                                                      \
-		"SELECT id, invoice_id, amount, gateway, key, asked FROM "     \
-		table " WHERE " LIVE " AND due_at <= $1"                       \
-		" ORDER BY due_at LIMIT 1"                                     \
+		"SELECT id, invoice_id, amount, gateway, key, asked, due_at"   \
+		" FROM " table " WHERE " LIVE " AND due_at ="                  \
+		" (SELECT min(due_at) FROM " table " WHERE " LIVE ") LIMIT 1"  \
+	}
+/* What a clock put off that has been set back since. */
+#define RECALL(table)                                                          \
+	{                                                                      \
+		"UPDATE " table " SET due_at = $1 WHERE " LIVE                 \
+		" AND due_at > $2"                                             \
 	}
 #define CLAIM(table)                                                           \
 	{                                                                      \
@@ -47,6 +54,8 @@
 STMT_ARRAY(again[])
     = { [ATTEMPT] = AGAIN("attempt"), [REFUND] = AGAIN("refund") };
 STMT_ARRAY(due[]) = { [ATTEMPT] = DUE("attempt"), [REFUND] = DUE("refund") };
+STMT_ARRAY(recall[])
+    = { [ATTEMPT] = RECALL("attempt"), [REFUND] = RECALL("refund") };
 STMT_ARRAY(claim[])
     = { [ATTEMPT] = CLAIM("attempt"), [REFUND] = CLAIM("refund") };
 STMT_ARRAY(mark[]) = { [ATTEMPT] = MARK("attempt"), [REFUND] = MARK("refund") };
@@ -60,6 +69,7 @@ static const struct {
 };
 _Static_assert(ARRAY_LEN(again) == TRANSFER__COUNT
 	&& ARRAY_LEN(due) == TRANSFER__COUNT
+	&& ARRAY_LEN(recall) == TRANSFER__COUNT
 	&& ARRAY_LEN(claim) == TRANSFER__COUNT
 	&& ARRAY_LEN(mark) == TRANSFER__COUNT
 	&& ARRAY_LEN(kinds) == TRANSFER__COUNT,
@@ -162,17 +172,23 @@ backoff(int64_t asked)
 static enum err
 take(struct db *db, struct transfer *t, int64_t *asked, int64_t *due_at)
 {
+	int64_t now = clock_ms();
 	enum err err;
 
-	err = db_get(db, &due[t->kind], DB_ARGS(DB_INT(clock_ms())),
+	err = db_get(db, &due[t->kind], DB_NO_ARGS,
 	    DB_INTO(DB_INT_TO(&t->id), DB_INT_TO(&t->invoice_id),
 		DB_INT_TO(&t->amount), DB_TEXT_TO(&t->gateway),
-		DB_TEXT_TO(&t->key), DB_INT_TO(asked)));
+		DB_TEXT_TO(&t->key), DB_INT_TO(asked), DB_INT_TO(due_at)));
+	if (!err && job_wait(*due_at, ASK_CEILING) > 0)
+		err = ERR_NOT_FOUND;
 	if (err || (err = db_begin(db)))
 		return err;
-	*due_at = clock_ms() + backoff(*asked);
-	err = db_exec(db, &claim[t->kind],
-	    DB_ARGS(DB_INT(t->id), DB_INT(*asked), DB_INT(*due_at)));
+	*due_at = now + backoff(*asked);
+	err = db_exec(db, &recall[t->kind],
+	    DB_ARGS(DB_INT(now), DB_INT(now + ASK_CEILING)));
+	if (!err)
+		err = db_exec(db, &claim[t->kind],
+		    DB_ARGS(DB_INT(t->id), DB_INT(*asked), DB_INT(*due_at)));
 	if (!err && db_changes(db) == 0)
 		err = ERR_CONFLICT;
 	if (err) {

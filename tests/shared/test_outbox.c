@@ -327,6 +327,21 @@ test_outbox__tries_again_ever_more_slowly(void **state)
 }
 
 static void
+test_outbox__nothing_waits_for_a_clock_that_was_set_back(void **state)
+{
+	(void)state;
+	put("a", "/x/a");
+	receiver.status = 0;
+	assert_non_null(sent());
+	advance(-CLOCK_DAY);
+	assert_string_equal(sent(), "POST /x/a");
+	/* also behind one that is due */
+	advance(-CLOCK_DAY);
+	put("b", "/x/b");
+	assert_string_equal(all_sent(), "POST /x/a;POST /x/b;");
+}
+
+static void
 test_outbox__what_was_given_up_is_dropped_in_the_end(void **state)
 {
 	(void)state;
@@ -906,6 +921,7 @@ main(void)
 		OUTBOX_TEST(test_outbox__subjects_keep_their_order),
 		OUTBOX_TEST(test_outbox__every_try_has_the_same_key),
 		OUTBOX_TEST(test_outbox__tries_again_ever_more_slowly),
+		OUTBOX_TEST(test_outbox__nothing_waits_for_a_clock_that_was_set_back),
 		OUTBOX_TEST(
 		    test_outbox__what_was_given_up_is_dropped_in_the_end),
 		OUTBOX_TEST(test_outbox__what_becomes_of_it_is_in_the_status),

@@ -550,6 +550,19 @@ test_checkout__is_one_takers_at_a_time(void **state)
 	assert_is_invoice(&rep);
 }
 
+/* Given by a clock that was ahead. */
+static void
+test_checkout__a_lease_ends_when_the_clock_is_set_back(void **state)
+{
+	struct t *t = *state;
+
+	get_stuck(t);
+	sql_int(t, "UPDATE checkout SET leased_until = 1800000020001");
+	peer(t, INVOICE, 201, INVOICE_7);
+	assert_int_equal(run_job(t, "resume checkouts"), 0);
+	assert_int_equal(in_state(t, "done"), 1);
+}
+
 static void
 test_checkout__who_lost_it_records_nothing(void **state)
 {
@@ -843,6 +856,7 @@ main(void)
 		TEST(test_checkout__a_new_cart_gets_an_invoice_of_its_own),
 		TEST(test_checkout__is_carried_on_after_a_crash),
 		TEST(test_checkout__is_one_takers_at_a_time),
+		TEST(test_checkout__a_lease_ends_when_the_clock_is_set_back),
 		TEST(test_checkout__who_lost_it_records_nothing),
 		TEST(test_checkout__freezes_the_cart),
 		TEST(test_checkout__is_undone_when_late_without_invoice),

@@ -464,6 +464,25 @@ test_deliver__backs_off_and_gives_up(void **state)
 }
 
 static void
+test_deliver__nothing_waits_for_a_clock_that_was_set_back(void **state)
+{
+	struct t *t = *state;
+	int64_t id = post(t, TO("later@b")), other;
+
+	deliver(t);
+	assert_mail(t, id, "queued", 1, "451 4.7.1 Come back");
+	advance(t, -CLOCK_DAY);
+	deliver(t);
+	assert_mail(t, id, "queued", 2, "451 4.7.1 Come back");
+	/* Also behind one that is due. */
+	advance(t, -CLOCK_DAY);
+	other = post(t, TO("ann@b"));
+	deliver(t);
+	assert_mail(t, other, "sent", 1, NULL);
+	assert_mail(t, id, "queued", 3, "451 4.7.1 Come back");
+}
+
+static void
 test_deliver__a_dead_instance_holds_its_mail_for_its_lease(void **state)
 {
 	struct t *t = *state;
@@ -626,6 +645,8 @@ main(void)
 		SMTP_TEST(test_deliver__what_the_server_says_decides),
 		SMTP_TEST(test_deliver__a_server_that_hangs_up_is_tried_again),
 		SMTP_TEST(test_deliver__backs_off_and_gives_up),
+		SMTP_TEST(
+		    test_deliver__nothing_waits_for_a_clock_that_was_set_back),
 		SMTP_TEST(
 		    test_deliver__a_dead_instance_holds_its_mail_for_its_lease),
 		SMTP_TEST(

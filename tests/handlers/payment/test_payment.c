@@ -378,6 +378,29 @@ test_payment__without_an_answer_is_asked_about(void **state)
 }
 
 static void
+test_payment__is_asked_about_when_the_clock_is_set_back(void **state)
+{
+	struct t *t = *state;
+	struct reply_seen rep;
+
+	make_invoice(t);
+	rep = pay(t, BY("tok_timeout"));
+	assert_status(&rep, 202);
+	advance(t, -CLOCK_DAY);
+	assert_int_equal(run_job(t, "settle attempts"), 0);
+	check_invoice(t, "paid", 900, 0);
+	/* Also behind one that is due. */
+	make_invoice(t);
+	sql_int(t,
+	    "INSERT INTO attempt (invoice_id, gateway, key, amount, status, due_at,"
+	    " created_at) VALUES (1, 'gone', 'k1', 900, 'unknown', 7, 7),"
+	    " (2, 'gone', 'k2', 900, 'unknown', 1800000000000, 7)");
+	assert_int_equal(run_job(t, "settle attempts"), 0);
+	assert_true(sql_int(t, "SELECT max(due_at) FROM attempt")
+	    < NOW - CLOCK_DAY + CLOCK_HOUR);
+}
+
+static void
 test_payment__declined_late_may_be_tried_again(void **state)
 {
 	struct t *t = *state;
@@ -842,6 +865,7 @@ main(void)
 		TEST(test_payment__of_an_older_version_is_refused),
 		TEST(test_payment__same_key_charges_once),
 		TEST(test_payment__without_an_answer_is_asked_about),
+		TEST(test_payment__is_asked_about_when_the_clock_is_set_back),
 		TEST(test_payment__declined_late_may_be_tried_again),
 		TEST(test_payment__lost_is_declined_when_it_cannot_arrive_any_more),
 		TEST(test_payment__silent_gateway_is_asked_ever_more_slowly),
