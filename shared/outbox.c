@@ -22,12 +22,14 @@ STMT(outbox_next,
     " AND NOT EXISTS (SELECT 1 FROM outbox WHERE " LIVE " AND waits = 0)");
 
 /* The dead ones, too. */
+#define DROPPED "subject = $1 AND ($2 IS NULL OR id = $2)"
+
 STMT(outbox_drop_idle,
-    "DELETE FROM outbox WHERE subject = $1"
-    " AND (leased_until IS NULL OR leased_until <= $2)");
+    "DELETE FROM outbox WHERE " DROPPED
+    " AND (leased_until IS NULL OR leased_until <= $3)");
 
 STMT(outbox_drop_sent,
-    "UPDATE outbox SET body = NULL, last_error = 'dropped' WHERE subject = $1");
+    "UPDATE outbox SET body = NULL, last_error = 'dropped' WHERE " DROPPED);
 
 STMT(outbox_expire,
     "DELETE FROM outbox WHERE id IN"
@@ -46,14 +48,15 @@ outbox_put(struct db *db, const struct outbox_message *m)
 }
 
 enum err
-outbox_drop(struct db *db, const char *subject)
+outbox_drop(struct db *db, const char *subject, int64_t id)
 {
 	enum err err = db_exec(db, &outbox_drop_idle,
-	    DB_ARGS(DB_TEXT(subject), DB_INT(clock_ms())));
+	    DB_ARGS(DB_TEXT(subject), DB_INT(id), DB_INT(clock_ms())));
 
 	if (err)
 		return err;
-	return db_exec(db, &outbox_drop_sent, DB_ARGS(DB_TEXT(subject)));
+	return db_exec(
+	    db, &outbox_drop_sent, DB_ARGS(DB_TEXT(subject), DB_INT(id)));
 }
 
 enum err

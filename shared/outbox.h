@@ -31,9 +31,10 @@ struct outbox_message {
 /* In the transaction that is open. */
 MUST_USE enum err outbox_put(struct db *db, const struct outbox_message *m);
 
-/* Drops the messages of a subject, likewise. One that is being sent goes when
- * that has ended either way, and later ones of its subject still wait for it. */
-MUST_USE enum err outbox_drop(struct db *db, const char *subject);
+/* Drops the messages of a subject, likewise, or one of them; INT_NONE: all. One that
+ * is being sent goes when that has ended either way, and later ones of its subject
+ * still wait for it. */
+MUST_USE enum err outbox_drop(struct db *db, const char *subject, int64_t id);
 
 /* A job: drops the messages that were given up long ago. */
 int64_t outbox_prune(struct ctx *ctx);

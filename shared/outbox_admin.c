@@ -38,8 +38,6 @@ STMT(outbox_revive,
 STMT(outbox_hurry,
     "UPDATE outbox SET due_at = $2 WHERE id = $1 AND leased_until IS NULL");
 
-STMT(outbox_remove, "DELETE FROM outbox WHERE id = $1");
-
 static void
 print_row(const struct db_rows *q)
 {
@@ -82,7 +80,7 @@ send_again(struct db *db, int64_t id, const char *subject)
 static enum err
 remove_one(struct db *db, int64_t id, const char *subject)
 {
-	enum err err = db_exec(db, &outbox_remove, DB_ARGS(DB_INT(id)));
+	enum err err = outbox_drop(db, subject, id);
 
 	return err ? err : outbox_advance(db, subject);
 }

@@ -118,7 +118,7 @@ notice_deleted(struct db *db, int64_t id, const char *email)
 	long long n = id;
 	enum err err;
 
-	if ((err = outbox_drop(db, subject(db, id, "email")))
+	if ((err = outbox_drop(db, subject(db, id, "email"), INT_NONE))
 	    || (err = notice_forget_mails(db, id, email))
 	    || (err = tell(db, id, "cart",
 		    (struct outbox_message) { .method = "DELETE",
