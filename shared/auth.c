@@ -19,14 +19,18 @@ auth_origin(struct req *r)
 	return req_fail(r, ERR_FORBIDDEN, "This did not come through nginx.");
 }
 
+/* The token (RFC 6750 section 2.1), which may be empty. NULL for another scheme: that
+ * is for somebody else, such as nginx with auth_basic. */
 static const char *
 bearer(const char *authorization)
 {
-	static const char scheme[] = "Bearer ";
+	static const char scheme[] = "Bearer";
+	size_t len = sizeof(scheme) - 1;
 
-	if (strncasecmp(authorization, scheme, sizeof(scheme) - 1) != 0)
+	if (strncasecmp(authorization, scheme, len) != 0
+	    || (authorization[len] != ' ' && authorization[len] != '\0'))
 		return NULL;
-	return authorization + sizeof(scheme) - 1;
+	return authorization + len + strspn(authorization + len, " ");
 }
 
 const char *
@@ -104,11 +108,10 @@ static bool
 read_token(struct req *r, const char *token)
 {
 	const struct app *app = r->ctx->app;
-	const char *why = "scheme";
 	struct token_claims claims;
+	const char *why;
 
-	if (token == NULL
-	    || seen_verify(app->seen, r->arena, &app->keys,
+	if (seen_verify(app->seen, r->arena, &app->keys,
 		app->settings.public_url, token, clock_ms() / 1000, &claims,
 		&why)) {
 		LOG(LOG_DEBUG, "token refused", LOG_TEXT("reason", why),
@@ -122,12 +125,12 @@ read_token(struct req *r, const char *token)
 }
 
 static enum err
-by_header(struct req *r)
+by_header(struct req *r, const char *token)
 {
 	const unsigned sign_in = ROUTE_ANYONE | ROUTE_SECRET;
 
 	/* Signing in is what one does about a token that is over. */
-	if (read_token(r, bearer(r->param[PARAM_AUTHORIZATION]))
+	if (read_token(r, token)
 	    || (r->route->flags & sign_in) == sign_in)
 		return OK;
 	return req_fail(r, ERR_UNAUTHENTICATED,
@@ -153,14 +156,14 @@ by_cookie(struct req *r)
 enum err
 auth_caller(struct req *r)
 {
+	const char *token = bearer(r->param[PARAM_AUTHORIZATION]);
+
 	r->caller.internal = strcmp(r->param[PARAM_NETWORK], "internal") == 0;
 	if (strcmp(r->param[PARAM_PEER], "service") == 0) {
 		r->caller.role = ROLE_SERVICE;
 		return OK;
 	}
-	if (*r->param[PARAM_AUTHORIZATION] != '\0')
-		return by_header(r);
-	return by_cookie(r);
+	return token != NULL ? by_header(r, token) : by_cookie(r);
 }
 
 enum err
