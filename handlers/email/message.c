@@ -71,7 +71,7 @@ struct message {
 	const char *to, *subject, *text, *html, *template;
 	int64_t user_id;
 	struct json_object *vars;
-	bool checked;
+	bool checked, can_wait;
 };
 
 static const struct field_table message_fields = FIELDS(
@@ -197,6 +197,7 @@ read_message(struct req *r, struct message *m)
 	m->subject = text.subject;
 	m->text = text.text;
 	m->html = text.html;
+	m->can_wait = text.can_wait;
 	return OK;
 }
 
@@ -264,7 +265,7 @@ post_message(struct req *r)
 	who = m.to != NULL
 	    ? m.to
 	    : arena_printf(r->arena, "user %lld", (long long)m.user_id);
-	if ((err = cap_take(r, who)) || (err = insert_message(r, &m, &id))
+	if ((err = cap_take(r, who, m.can_wait)) || (err = insert_message(r, &m, &id))
 	    || (err = reply_message(r, 202, id)))
 		return err;
 	reply_location(r, "/send_email", id);

@@ -31,12 +31,14 @@ static const struct template {
 	const struct field *vars;
 	size_t count;
 	const char *subject, *text, *html;
+	bool can_wait; /* anybody can have it sent, and often */
 } templates[] = {
 	{ "welcome", welcome_vars, ARRAY_LEN(welcome_vars), "Welcome",
 	    "Hello {{name}},\n\n"
 	    "your account is ready. Welcome to our shop!\n",
 	    "<p>Hello {{name}},</p>\n"
-	    "<p>your account is ready. Welcome to our shop!</p>\n" },
+	    "<p>your account is ready. Welcome to our shop!</p>\n",
+	    .can_wait = true },
 	{ "receipt", receipt_vars, ARRAY_LEN(receipt_vars),
 	    "Receipt for invoice {{number}}",
 	    "Thank you!\n\n"
@@ -50,7 +52,8 @@ static const struct template {
 	    "If you did not ask for this, ignore this mail.\n",
 	    "<p><a href=\"{{link}}\">Please confirm that this address is "
 	    "yours.</a></p>\n"
-	    "<p>If you did not ask for this, ignore this mail.</p>\n" },
+	    "<p>If you did not ask for this, ignore this mail.</p>\n",
+	    .can_wait = true },
 	{ "password_reset", link_vars, ARRAY_LEN(link_vars),
 	    "Your new password",
 	    "You can choose a new password here:\n\n{{link}}\n\n"
@@ -235,5 +238,6 @@ template_render(struct faults *f, const char *name, struct json_object *given,
 	out->subject = fill(a, t, &vars, t->subject, buf_adds);
 	out->text = fill(a, t, &vars, t->text, buf_adds);
 	out->html = fill(a, t, &vars, t->html, add_escaped);
+	out->can_wait = t->can_wait;
 	return OK;
 }

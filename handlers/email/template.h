@@ -9,6 +9,7 @@
 
 struct rendered {
 	const char *subject, *text, *html; /* arena */
+	bool can_wait; /* see cap_take() */
 };
 
 /* ERR_INVALID with faults of #/template and #/vars/…; vars may be NULL. */

@@ -4,6 +4,8 @@
 
 #define MAIL "{\"to\":\"ann@shop.example\",\"subject\":\"Hi\",\"text\":\"Hello\"}"
 #define TO(address) "{\"to\":\"" address "\",\"subject\":\"a\",\"text\":\"b\"}"
+#define WELCOME(address)                                                       \
+	"{\"to\":\"" address "\",\"template\":\"welcome\",\"vars\":{\"name\":\"A\"}}"
 #define FOUND "{\"items\":[{\"id\":7}],\"next_cursor\":null}"
 #define NONE "{\"items\":[],\"next_cursor\":null}"
 
@@ -310,6 +312,31 @@ test_message__a_recipient_gets_so_many_an_hour(void **state)
 	assert_problem(&rep, 429, NULL);
 }
 
+/* Anybody can have welcomes sent, by registering; a receipt finds room still. */
+static void
+test_message__half_an_hour_s_are_kept_for_what_cannot_wait(void **state)
+{
+	static const struct {
+		const char *body;
+		int status;
+	} cases[] = {
+		{ WELCOME("ann@b"), 202 },
+		{ WELCOME("bob@b"), 202 },
+		{ WELCOME("cem@b"), 429 },
+		{ TO("cem@b"), 202 },
+		{ WELCOME("cem@b"), 429 },
+	};
+	struct t *t = *state;
+
+	email_settings.per_hour = 3;
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct reply_seen rep = call(
+		    t, "POST", "/send_email/", cases[i].body, AS_ADMIN);
+
+		assert_status(&rep, cases[i].status);
+	}
+}
+
 static void
 test_message__an_hour_takes_so_many(void **state)
 {
@@ -521,6 +548,7 @@ main(void)
 		TEST(test_message__bad_variables_are_refused),
 		TEST(test_message__only_services_and_administrators),
 		TEST(test_message__a_recipient_gets_so_many_an_hour),
+		TEST(test_message__half_an_hour_s_are_kept_for_what_cannot_wait),
 		TEST(test_message__an_hour_takes_so_many),
 		TEST(test_message__a_user_who_is_not_looked_up_has_the_cap_too),
 		TEST(test_message__the_same_key_is_one_mail),
