@@ -297,12 +297,14 @@ check_secrets(struct req *r, struct account *a)
 static enum err
 move(struct req *r, const struct account *a)
 {
+	bool self = r->caller.uid == r->uid;
 	enum err err;
 
 	if ((err = address_take(r->db, r->uid, text_lower(r->arena, a->email)))
 	    || (err = address_leave(r->db, r->uid, a->key))
 	    || (err = throttle_forget(r, a->key))
-	    || (r->caller.uid == r->uid && (err = throttle_trust(r, a->email)))
+	    || (self && (err = throttle_mail_from(r)))
+	    || (self && (err = throttle_trust(r, a->email)))
 	    || (err = proofs_drop(r->db, r->uid)))
 		return err;
 	audit(r, "address changed", r->uid, NULL);

@@ -20,12 +20,14 @@ static const struct check checks[] = {
 	    "SELECT user_id FROM proof JOIN account"
 	    " ON account.id = proof.user_id WHERE account.deleted_at"
 	    " IS NOT NULL" },
+	{ "nobody's address is somebody's former one",
+	    "SELECT id FROM account WHERE email_key IN"
+	    " (SELECT email_key FROM former_address)" },
 };
 const struct check_table user_checks = CHECKS(checks);
 
 /* A session or link that ended since the backup is not to be good again. */
-const char user_restored[] = "UPDATE session SET expires_at = min(expires_at,"
-			     " CAST(strftime('%s', 'now') AS INTEGER) * 1000),"
+const char user_restored[] = "UPDATE session SET expires_at = 0,"
 			     " address = NULL, agent = NULL;"
 			     "DELETE FROM proof;"
 			     "DELETE FROM reset_request";
@@ -40,7 +42,7 @@ const char user_keep_ids[]
       " ORDER BY id DESC LIMIT 1;"
       "INSERT INTO session (id, user_id, family, token, created_at,"
       " last_used_at, expires_at)"
-      " SELECT id + 1, (SELECT max(id) FROM main.account), '', '', created_at,"
-      " created_at, created_at FROM old.session"
+      " SELECT id + 1, (SELECT max(id) FROM main.account),"
+      " hex(randomblob(18)), '', created_at, created_at, created_at FROM old.session"
       " WHERE id > (SELECT coalesce(max(id), 0) FROM main.session)"
       " ORDER BY id DESC LIMIT 1";

@@ -131,12 +131,15 @@ struct admin {
 static enum err
 put_admin(struct db *db, struct admin *a)
 {
+	const char *key = text_lower(db->arena, a->email);
 	enum err err = db_get(db, &admin_put,
-	    DB_ARGS(DB_TEXT(a->email), DB_TEXT(text_lower(db->arena, a->email)),
-		DB_TEXT(a->hash), DB_INT(clock_ms())),
+	    DB_ARGS(DB_TEXT(a->email), DB_TEXT(key), DB_TEXT(a->hash),
+		DB_INT(clock_ms())),
 	    DB_INTO(DB_INT_TO(&a->id), DB_INT_TO(&a->version)));
 
-	return err ? err : sessions_end(db, a->id);
+	if (err || (err = address_take(db, a->id, key)))
+		return err;
+	return sessions_end(db, a->id);
 }
 
 int
@@ -223,8 +226,10 @@ command_set_role(struct ctx *ctx, int argc, char **argv)
 
 	(void)argc;
 	if (status == EX_OK)
-		printf("user %lld is %s, once its token is refreshed\n",
-		    (long long)id, c.in.role);
+		printf("user %lld is %s; other services take tokens given "
+		       "out before for up to %lld seconds\n",
+		    (long long)id, c.in.role,
+		    (long long)user_settings.token_seconds);
 	return status;
 }
 

@@ -4,7 +4,9 @@
  *
  * A refresh token is the name of its family, the same for all of a session, and
  * a secret of its own. One whose family is known and whose secret is not the
- * newest was used before: it is in two hands, and the session ends.
+ * newest was used before: it is in two hands, and the session ends. But two tabs of
+ * a browser that share one may send it at the same moment: the second is only
+ * refused, and finds the next one where the first put it.
  */
 #include "handlers/user/session.h"
 #include "handlers/user/user.h"
@@ -15,6 +17,7 @@
 #define FAMILY_BYTES 18
 #define FAMILY_LENGTH 24 /* of them in base64 */
 #define SECRET_BYTES 24
+#define SAME_MOMENT (10 * CLOCK_SECOND)
 
 static handler_fn refresh_session;
 static const struct field_table refresh_fields;
@@ -26,8 +29,8 @@ static const struct route routes[] = {
 const struct route_table refresh_routes = ROUTES(routes);
 
 STMT(session_find,
-    "SELECT s.id, s.user_id, a.role, s.token, s.previous, s.refreshed_by"
-    " FROM session s JOIN account a ON a.id = s.user_id"
+    "SELECT s.id, s.user_id, a.role, s.token, s.previous, s.refreshed_by,"
+    " s.last_used_at FROM session s JOIN account a ON a.id = s.user_id"
     " WHERE s.family = $1 AND s.expires_at > $2");
 
 STMT(session_refresh,
@@ -45,9 +48,10 @@ static const struct field_table refresh_fields = FIELDS(
 	FIELD(struct refresh, refresh_token),
 	FIELD(struct refresh, cookie));
 
-/* The hashes in the database. */
+/* Of the session; hashes of the tokens. */
 struct known {
 	const char *token, *previous, *refreshed_by;
+	int64_t last_used_at;
 };
 
 const char *
@@ -101,11 +105,18 @@ find_session(struct req *r, const char *refresh_token, struct session *s,
 		DB_INT(clock_ms())),
 	    DB_INTO(DB_INT_TO(&s->id), DB_INT_TO(&s->user_id),
 		DB_TEXT_TO(&s->role), DB_TEXT_TO(&k->token),
-		DB_TEXT_TO(&k->previous), DB_TEXT_TO(&k->refreshed_by)));
+		DB_TEXT_TO(&k->previous), DB_TEXT_TO(&k->refreshed_by),
+		DB_INT_TO(&k->last_used_at)));
 
 	if (err != ERR_NOT_FOUND)
 		return err;
 	return req_fail(r, ERR_UNAUTHENTICATED, "Sign in again.");
+}
+
+static bool
+is_previous(const struct known *k, const char *hash)
+{
+	return k->previous != NULL && strcmp(k->previous, hash) == 0;
 }
 
 /* The newest token, or the one before it in the same request: nginx repeats one
@@ -115,18 +126,23 @@ is_good(const struct req *r, const struct known *k, const char *hash)
 {
 	const char *request = r->param[PARAM_REQUEST_ID];
 
-	if (strcmp(k->token, hash) == 0)
-		return true;
-	return k->previous != NULL && strcmp(k->previous, hash) == 0
-	    && *request != '\0' && strcmp(k->refreshed_by, request) == 0;
+	return strcmp(k->token, hash) == 0
+	    || (is_previous(k, hash) && *request != '\0'
+		&& strcmp(k->refreshed_by, request) == 0);
 }
 
 /* The end of the session is to last although the request fails. */
 static enum err
-end_family(struct req *r, const struct session *s)
+refuse(struct req *r, const struct session *s, const struct known *k,
+    const char *hash)
 {
+	int64_t ago = clock_ms() - k->last_used_at;
 	enum err err;
 
+	if (is_previous(k, hash) && ago >= 0 && ago < SAME_MOMENT)
+		return req_fail_as(r, ERR_CONFLICT, "refreshed-already",
+		    "This token was used a moment ago: go on with the one that "
+		    "came of it.");
 	if ((err = session_end(r->db, s->id, s->user_id))
 	    || (err = db_commit(r->db)))
 		return err;
@@ -151,7 +167,7 @@ refresh_session(struct req *r)
 		return err;
 	hash = refresh_token_hash(r->arena, in.refresh_token);
 	if (!is_good(r, &known, hash))
-		return end_family(r, &s);
+		return refuse(r, &s, &known, hash);
 	s.refresh_token = next_token(r->arena, in.refresh_token);
 	s.by_cookie = in.cookie;
 	err = db_exec(r->db, &session_refresh,

@@ -30,7 +30,7 @@ CREATE TABLE session (
     agent        TEXT,                 -- its User-Agent, likewise
     created_at   INTEGER NOT NULL,
     last_used_at INTEGER NOT NULL,     -- signed in or refreshed
-    expires_at   INTEGER NOT NULL      -- over from then on; ending it sets this to now
+    expires_at   INTEGER NOT NULL      -- over from then on; 0 when it was ended
 ) STRICT;
 
 CREATE INDEX session_by_user ON session (user_id, id);
@@ -81,3 +81,7 @@ CREATE TABLE throttle (
 ) STRICT;
 
 CREATE INDEX throttle_by_expiry ON throttle (expires_at);
+
+-- step 3: an address that an account has is nobody's former one; it was, of one that add-admin made
+
+DELETE FROM former_address WHERE email_key IN (SELECT email_key FROM account);

@@ -16,6 +16,7 @@
 #include "shared/text.h"
 
 #define AGENT_MAX 200
+#define SESSIONS_MAX 100 /* of an account; a script may sign in for each call */
 
 static handler_fn post_session, get_sessions, delete_session, delete_session_id;
 static const struct field_table credentials_fields, list_fields;
@@ -45,23 +46,32 @@ STMT(session_insert,
     " SELECT $1, $2, $3, $4, $5, $5, $6, id FROM account"
     " WHERE id = $7 AND password = $8 AND disabled_at IS NULL RETURNING id");
 
+/* Not with the rights that the account had before. */
 STMT(session_alive,
-    "SELECT id FROM session"
-    " WHERE id = $1 AND user_id = $2 AND expires_at > $3");
+    "SELECT s.id FROM session s JOIN account a ON a.id = s.user_id"
+    " WHERE s.id = $1 AND s.user_id = $2 AND s.expires_at > $3"
+    " AND a.role = $4");
 
 STMT(session_list,
     "SELECT id, created_at, last_used_at, address, agent FROM session"
     " WHERE user_id = $1 AND expires_at > $2 AND id > $3 ORDER BY id LIMIT $4");
 enum column { ID, CREATED_AT, LAST_USED_AT, ADDRESS, AGENT };
 
+/* To end one says no time: a clock that is set back would open it again. */
+#define ENDED "expires_at = 0, address = NULL, agent = NULL"
+
 STMT(session_end_one,
-    "UPDATE session SET expires_at = $3, address = NULL, agent = NULL"
+    "UPDATE session SET " ENDED
     " WHERE id = $1 AND user_id = $2 AND expires_at > $3");
 
 /* Those that have expired already, too: to forget where they were from. */
-STMT(session_end_all,
-    "UPDATE session SET expires_at = $2, address = NULL, agent = NULL"
-    " WHERE user_id = $1");
+STMT(session_end_all, "UPDATE session SET " ENDED " WHERE user_id = $1");
+
+/* All but the newest $3. */
+STMT(session_end_old,
+    "UPDATE session SET " ENDED " WHERE user_id = $1 AND expires_at > $2"
+    " AND id <= (SELECT id FROM session WHERE user_id = $1"
+    "  AND expires_at > $2 ORDER BY id DESC LIMIT 1 OFFSET $3)");
 
 struct credentials {
 	const char *email, *password;
@@ -130,12 +140,14 @@ session_check(struct req *r)
 	if (c->session == 0 || (r->route->flags & ROUTE_ANYONE))
 		return OK;
 	err = db_get(r->db, &session_alive,
-	    DB_ARGS(DB_INT(c->session), DB_INT(c->uid), DB_INT(clock_ms())),
+	    DB_ARGS(DB_INT(c->session), DB_INT(c->uid), DB_INT(clock_ms()),
+		DB_TEXT(role_name(c->role))),
 	    DB_INTO(DB_INT_TO(&id)));
 	if (err != ERR_NOT_FOUND)
 		return err;
 	return req_fail(r, ERR_UNAUTHENTICATED,
-	    "This session is over: sign in again.");
+	    "This session is over, or has other rights now: refresh it, or sign "
+	    "in again.");
 }
 
 /* Who signs in, and what is known of the account with that address. */
@@ -215,7 +227,10 @@ begin_session(struct req *r, struct candidate *c)
 		DB_INT(session_expiry(now)), DB_INT(s->user_id),
 		DB_TEXT(c->hash)),
 	    DB_INTO(DB_INT_TO(&s->id)));
-	return err == ERR_NOT_FOUND ? refuse(r, c) : err;
+	if (err)
+		return err == ERR_NOT_FOUND ? refuse(r, c) : err;
+	return db_exec(r->db, &session_end_old,
+	    DB_ARGS(DB_INT(s->user_id), DB_INT(now), DB_INT(SESSIONS_MAX)));
 }
 
 static enum err
@@ -303,8 +318,7 @@ session_end(struct db *db, int64_t id, int64_t user_id)
 enum err
 sessions_end(struct db *db, int64_t user_id)
 {
-	return db_exec(db, &session_end_all,
-	    DB_ARGS(DB_INT(user_id), DB_INT(clock_ms())));
+	return db_exec(db, &session_end_all, DB_ARGS(DB_INT(user_id)));
 }
 
 static enum err

@@ -113,7 +113,8 @@ load(struct req *r, enum rule rule, const char *email, struct counter *c)
 		DB_INT_TO(&c->last_at), DB_INT_TO(&c->good_at)));
 	if (err == ERR_NOT_FOUND)
 		return OK;
-	if (c->since + c->limit->window <= now) {
+	/* Or the clock has been set back since. */
+	if (c->since + c->limit->window <= now || c->since > now) {
 		c->since = now;
 		c->count = 0;
 	}

@@ -267,6 +267,21 @@ def test_no_id_is_given_twice(stack, tmp_path):
         run(stack, service, "doctor")
 
 
+def test_a_copy_made_after_a_restore_can_be_restored(stack, tmp_path):
+    http = Shop(stack)
+    ann = http.new_user("Ann")
+
+    def sign_in():
+        http.post("/session/", {"email": ann.email, "password": ann.password}, expect=201)
+        return number(stack, "user", "SELECT max(id) FROM session")
+
+    for copy in (tmp_path / "first", tmp_path / "second"):
+        run(stack, "user", "backup", copy)
+        highest = sign_in()
+        run(stack, "user", "restore", copy)
+    assert sign_in() > highest
+
+
 def test_one_service_alone_and_what_the_doctors_tell(stack, tmp_path):
     http = Shop(stack)
     for service in ("product", "payment", "user"):

@@ -328,6 +328,18 @@ def test_what_the_law_keeps_does_not_name_the_person(http, service, person):
         assert word.encode() not in kept.body
 
 
+# ---- roles ----
+
+def test_a_role_that_is_taken_opens_no_other_account(stack, http):
+    eve, victim = http.new_user(), http.new_user()
+    command(stack, "set-role", eve.email, "admin")
+    credentials = {"email": eve.email, "password": eve.password}
+    token = http.post("/session/", credentials, expect=201).json["token"]
+    http.get(f"/user/{victim.id}", token=token, expect=200)
+    command(stack, "set-role", eve.email, "customer")
+    http.patch(f"/user/{victim.id}", {"password": "eleven red cherries"}, token=token, expect=401)
+
+
 # ---- audit ----
 
 def test_an_auditor_finds_who_did_what(stack, http):

@@ -243,6 +243,8 @@ def test_a_refresh_token_is_used_once(http):
     first = refresh(user.refresh_token, expect=200)
     assert first["user_id"] == user.id and first["refresh_token"] != user.refresh_token
     http.get(f"/user/{user.id}", token=first["token"], expect=200)
+    again = refresh(user.refresh_token, expect=409)    # another tab, at the same moment
+    assert again["type"] == "urn:coster:problem:refreshed-already"
     second = refresh(first["refresh_token"], expect=200)
     refresh(user.refresh_token, expect=401)
     refresh(second["refresh_token"], expect=401)    # the family is revoked

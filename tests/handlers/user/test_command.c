@@ -81,6 +81,27 @@ test_command__add_admin_promotes_who_is_there(void **state)
 	assert_int_equal(int_at(&rep, "version"), 2);
 }
 
+/* Whose address it was before has nothing of it any more. */
+static void
+test_command__add_admin_takes_an_address_over(void **state)
+{
+	struct t *t = *state;
+	struct reply_seen rep = call(t, "POST", "/user/",
+	    SIGN_IN("boss@a.org", "seven blue apples"), AS_NOBODY);
+
+	rep = call(t, "PATCH", "/user/1", "{\"email\":\"me@a.org\"}", AS_ADMIN);
+	assert_status(&rep, 200);
+	assert_int_equal(
+	    RUN("add-admin", "eight green pears", "Boss@a.org"), EX_OK);
+	assert_int_equal(sql_int(t, "SELECT count(*) FROM former_address"), 0);
+	assert_int_equal(
+	    sql_int(t, "SELECT count(*) FROM outbox WHERE method = 'DELETE'"
+		       " AND path = '/send_email/?to=boss%40a.org'"),
+	    1);
+	rep = call(t, "PATCH", "/user/2", "{\"email\":\"b@a.org\"}", AS_ADMIN);
+	assert_status(&rep, 200);
+}
+
 static void
 test_command__bad_arguments_change_nothing(void **state)
 {
@@ -293,6 +314,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_command__add_admin_makes_an_administrator),
 		TEST(test_command__add_admin_promotes_who_is_there),
+		TEST(test_command__add_admin_takes_an_address_over),
 		TEST(test_command__bad_arguments_change_nothing),
 		TEST(test_command__set_role_and_list),
 		TEST(test_command__revoke_sessions_signs_one_out),

@@ -187,6 +187,7 @@ test_cookie__refresh_goes_from_cookie_to_cookie(void **state)
 	rep = browse(t, &new, "GET", "/user/1", NULL, "", "");
 	assert_status(&rep, 200);
 	/* Used again, it ends the session. */
+	advance(t, 10 * CLOCK_SECOND);
 	rep = browse(
 	    t, &old, "POST", "/session/refresh", "{}", old.csrf, "");
 	assert_problem(&rep, 401, NULL);

@@ -262,8 +262,84 @@ test_session__refresh_without_a_request_id_is_never_repeated(void **state)
 
 	rep = refresh(t, &first);
 	assert_status(&rep, 200);
+	advance(t, 10 * CLOCK_SECOND);
 	rep = refresh(t, &first);
 	assert_problem(&rep, 401, NULL);
+}
+
+/* Two tabs of a browser, or a reply that was lost. */
+static void
+test_session__a_second_refresh_at_the_same_moment_ends_nothing(void **state)
+{
+	struct t *t = *state;
+	struct reply_seen first = register_and_sign_in(t, ANN), second, rep;
+
+	second = refresh(t, &first);
+	assert_status(&second, 200);
+	advance(t, 10 * CLOCK_SECOND - 1);
+	rep = refresh(t, &first);
+	assert_problem(&rep, 409, NULL);
+	assert_string_equal(
+	    text_at(&rep, "type"), "urn:coster:problem:refreshed-already");
+	assert_int_equal(call_in(t, &second, "GET", "/user/1").status, 200);
+	advance(t, 1);
+	rep = refresh(t, &first);
+	assert_problem(&rep, 401, NULL);
+	assert_int_equal(call_in(t, &second, "GET", "/user/1").status, 401);
+}
+
+/* The clock was ahead when they ended. */
+static void
+test_session__ended_ones_stay_so_when_the_clock_is_set_back(void **state)
+{
+	struct t *t = *state;
+	struct reply_seen one, two, rep;
+
+	advance(t, CLOCK_DAY);
+	one = register_and_sign_in(t, ANN);
+	two = sign_in(t, ANN);
+	assert_int_equal(call_in(t, &one, "DELETE", "/session/").status, 204);
+	assert_int_equal(call_in(t, &two, "DELETE", "/user/1").status, 204);
+	advance(t, -CLOCK_DAY);
+	rep = refresh(t, &one);
+	assert_problem(&rep, 401, NULL);
+	rep = refresh(t, &two);
+	assert_problem(&rep, 401, NULL);
+}
+
+static void
+test_session__the_oldest_end_when_there_are_too_many(void **state)
+{
+	struct t *t = *state;
+	struct reply_seen first = register_and_sign_in(t, ANN), rep;
+
+	run_sql("INSERT INTO session (user_id, family, token, created_at,"
+		" last_used_at, expires_at) WITH RECURSIVE n(i) AS (SELECT 1"
+		" UNION ALL SELECT i + 1 FROM n WHERE i < 99) SELECT 1, i, 'x',"
+		" 0, 0, 9e12 FROM n");
+	assert_int_equal(call_in(t, &first, "GET", "/user/1").status, 200);
+	rep = sign_in(t, ANN);
+	assert_int_equal(call_in(t, &first, "GET", "/user/1").status, 401);
+	assert_int_equal(call_in(t, &rep, "GET", "/user/1").status, 200);
+	assert_int_equal(
+	    sql_int(t, "SELECT count(*) FROM session WHERE expires_at > 0"), 100);
+}
+
+static void
+test_session__a_token_does_not_outlive_a_role(void **state)
+{
+	struct t *t = *state;
+	struct reply_seen session = register_and_sign_in(t, ANN), rep;
+
+	run_sql("UPDATE account SET role = 'admin'");
+	session = refresh(t, &session);
+	assert_int_equal(call_in(t, &session, "GET", "/user/").status, 200);
+	run_sql("UPDATE account SET role = 'customer'");
+	rep = call_in(t, &session, "GET", "/user/");
+	assert_problem(&rep, 401, NULL);
+	session = refresh(t, &session);
+	assert_int_equal(call_in(t, &session, "GET", "/user/").status, 403);
+	assert_int_equal(call_in(t, &session, "GET", "/user/1").status, 200);
 }
 
 static void
@@ -513,6 +589,10 @@ main(void)
 		TEST(test_session__refresh_tokens_are_good_once),
 		TEST(test_session__refresh_that_nginx_repeats_is_no_reuse),
 		TEST(test_session__refresh_without_a_request_id_is_never_repeated),
+		TEST(test_session__a_second_refresh_at_the_same_moment_ends_nothing),
+		TEST(test_session__ended_ones_stay_so_when_the_clock_is_set_back),
+		TEST(test_session__the_oldest_end_when_there_are_too_many),
+		TEST(test_session__a_token_does_not_outlive_a_role),
 		TEST(test_session__made_up_refresh_tokens_end_nothing),
 		TEST(test_session__refresh_brings_the_role_of_now),
 		TEST(test_session__ends_when_it_is_not_used_for_30_days),

@@ -109,6 +109,18 @@ test_throttle__waits_double_after_ten_failures(void **state)
 }
 
 static void
+test_throttle__nobody_waits_for_a_clock_that_was_set_back(void **state)
+{
+	struct t *t = *state;
+
+	add_ann(t);
+	fail_times(t, 10, "ann@a.org", HOME);
+	assert_int_equal(sign_in(t, HOME), 429);
+	advance(t, -30 * CLOCK_DAY);
+	assert_int_equal(sign_in(t, HOME), 201);
+}
+
+static void
 test_throttle__the_right_password_waits_too_and_then_resets(void **state)
 {
 	struct t *t = *state;
@@ -319,6 +331,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_throttle__waits_double_after_ten_failures),
+		TEST(test_throttle__nobody_waits_for_a_clock_that_was_set_back),
 		TEST(test_throttle__the_right_password_waits_too_and_then_resets),
 		TEST(test_throttle__many_at_once_are_counted_before_they_are_verified),
 		TEST(test_throttle__an_address_has_100_failures_over_all_accounts),
