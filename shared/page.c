@@ -44,7 +44,10 @@ page_take(struct req *r, struct page *page, int64_t id, const char *key)
 		page->more = true;
 		return false;
 	}
-	if (++page->count == page->limit) {
+	page->count++;
+	if (r->reply.body.len > PAGE_BYTES)
+		page->limit = page->count;
+	if (page->count == page->limit) {
 		page->last_id = id;
 		page->last_key = key != NULL ? arena_strdup(r->arena, key) : "";
 	}

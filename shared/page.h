@@ -42,7 +42,9 @@ MUST_USE enum err page_start(struct req *r, struct page *page);
 struct buf *page_open(struct req *r);
 
 /* Counts a row in; false for the one too many that only shows that there is
- * another page. The key is the text the rows are sorted by, NULL for the id. */
+ * another page. The key is the text the rows are sorted by, NULL for the id. A page
+ * ends early behind PAGE_BYTES, so that no list of large rows fills the memory. */
+#define PAGE_BYTES ((size_t)1024 * 1024)
 bool page_take(struct req *r, struct page *page, int64_t id, const char *key);
 
 /* Closes the list, with next_cursor and Link (RFC 8288). */

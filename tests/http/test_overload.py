@@ -8,6 +8,7 @@ import io
 import json
 import pathlib
 import resource
+import socket
 import subprocess
 import time
 
@@ -180,3 +181,41 @@ def test_as_many_quick_requests_as_it_can_take(stack, shop):
     acknowledged = int(outputs[1].partition(" requests in ")[0].split()[-1])
     assert number(stack, "stats", "SELECT count(*) FROM entry WHERE action = 'test.flood'") \
         >= acknowledged > 1000
+
+
+class Readers:
+    """Clients that ask for a page again and again and read nothing, until this is over."""
+
+    def __init__(self, stack, count, path):
+        self.address, self.count = ("127.0.0.1", stack.http_port), count
+        self.request = f"GET {path} HTTP/1.1\r\nHost: shop\r\n\r\n".encode() * 16
+
+    def __enter__(self):
+        self.sockets = []
+        for _ in range(self.count):
+            s = socket.socket()
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            s.connect(self.address)
+            s.sendall(self.request)
+            self.sockets.append(s)
+
+    def __exit__(self, *failed):
+        for s in self.sockets:
+            s.close()
+
+
+def test_who_reads_slowly_holds_up_nobody(stack, shop):
+    """Nor are long pages longer than anybody wants to keep."""
+    for n in range(60):
+        product = shop.new_product(name=f"Fat {n}", category="fat", description="d" * 10000,
+            attributes={"long": "x" * 50000})
+    first = shop.get("/products?category=fat&limit=200", expect=200)
+    assert MIB < len(first.body) < MIB + 100000 and first.json["next_cursor"]
+    assert len(shop.pages("/products?category=fat&limit=200")) == 60
+    with Readers(stack, 20, "/products?category=fat&limit=200"):
+        time.sleep(1)
+        for _ in range(50):
+            start = time.monotonic()
+            shop.get(f"/product/{product['id']}", expect=200)
+            assert time.monotonic() - start < 1
+    check_normal(stack, shop)
