@@ -338,8 +338,13 @@ serve(struct app *app)
 	sigaddset(&set, SIGINT);
 	sigaddset(&set, SIGPIPE);
 	sigprocmask(SIG_BLOCK, &set, NULL);
-	if ((status = check_socket()) || (status = app_open(app)))
+	if ((status = check_socket()) || (status = app_open(app))) {
+		/* A disk may come back, or have room again: more than 60 starts in
+		 * a minute would be the last. */
+		if (status == EX_IOERR)
+			sleep(1);
 		return status;
+	}
 	metrics_open(app->service);
 	if (jobs_start(&jobs, app))
 		return EX_SOFTWARE;

@@ -9,6 +9,7 @@
 
 extern const struct route_table cart_routes, checkout_routes;
 extern const struct check_table cart_checks, cart_questions;
+extern const char cart_keep_ids[];
 
 /* Carries on, or undoes, a checkout that nobody is at. */
 int64_t checkout_resume(struct ctx *ctx);

@@ -44,3 +44,12 @@ static const struct check questions[] = {
 	    " ORDER BY user_id DESC LIMIT 1000" },
 };
 const struct check_table cart_questions = CHECKS(questions);
+
+/* Items and versions beyond all that were given; with no item, of carts that were made
+ * since. */
+const char cart_keep_ids[]
+    = "INSERT INTO cart (user_id, version, last_item_id)"
+      " SELECT user_id, version + 1, last_item_id FROM old.cart WHERE true"
+      " ON CONFLICT (user_id) DO UPDATE SET"
+      " version = max(version, excluded.version),"
+      " last_item_id = max(last_item_id, excluded.last_item_id)";

@@ -43,4 +43,5 @@ const struct service service = {
 	.job_count = ARRAY_LEN(jobs),
 	.checks = &cart_checks,
 	.questions = &cart_questions,
+	.keep_ids = cart_keep_ids,
 };

@@ -243,6 +243,8 @@ def test_no_id_is_given_twice(stack, tmp_path):
     bob, later = http.new_user("Bob"), http.new_product(stock=100)
     second = buy(bob, later)
     calm(stack)
+    http.post(f"/user/{ann.id}/cart/", {"product_id": later["id"]}, token=ann.token, expect=201)
+    had_items = number(stack, "cart", "SELECT last_item_id FROM cart WHERE user_id = ?", ann.id)
     highest = {s: number(stack, s, f"SELECT max(id) FROM {table}") for s, table in (
         ("user", "session"), ("email", "mail"), ("product", "reservation"), ("stats", "entry"))}
     for service in SERVICES:
@@ -254,6 +256,9 @@ def test_no_id_is_given_twice(stack, tmp_path):
     eve, newest = http.new_user("Eve"), http.new_product(stock=100)
     assert eve.id > bob.id and newest["id"] > later["id"]
     assert http.get(f"/product/{later['id']}").status == 404
+    http.post(f"/user/{ann.id}/cart/", {"product_id": newest["id"]}, token=ann.token, expect=201)
+    has_items = number(stack, "cart", "SELECT last_item_id FROM cart WHERE user_id = ?", ann.id)
+    assert has_items > had_items
     third = buy(eve, newest)
     assert third["id"] > second["id"] and third["number"] == second["number"] + 1
     calm(stack)

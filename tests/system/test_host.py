@@ -450,7 +450,20 @@ def test_no_more_than_so_many_restarts():
     assert try_sh("coster-restart cart").returncode != 0
     assert running() == set(UNITS) - {"coster-cart@1"}    # the other serves on
     assert "expected a whole number" in sh("journalctl -u coster-cart@1 -n 20")
-    sh("sed -i /COSTER_WORKERS/d /etc/coster/cart.env; systemctl reset-failed; systemctl start coster-cart@1")
+    sh("sed -i /COSTER_WORKERS/d /etc/coster/cart.env; coster-restart cart")
+    assert running() == set(UNITS)
+
+
+def test_a_database_that_cannot_be_opened_is_waited_for():
+    """Sixty starts in a minute would be the last."""
+    database = pathlib.Path("/var/lib/coster/stats/stats.db")
+    database.chmod(0)
+    os.kill(pid("coster-stats@1"), signal.SIGKILL)
+    time.sleep(12)
+    assert running() == set(UNITS) - {"coster-stats@1"}
+    assert show("coster-stats@1", "ActiveState") == "activating"
+    database.chmod(0o600)
+    eventually(lambda: running() == set(UNITS))
 
 
 def test_nginx_starts_after_it_was_killed():
@@ -499,6 +512,27 @@ def test_a_copy_that_cannot_be_restored_is_told(who):
     assert try_sh("coster-backup --nonsense").returncode == 64
 
 
+def test_a_database_elsewhere_is_copied():
+    """Where the settings say; and one that is not found is told."""
+    env = pathlib.Path("/etc/coster/stats.env")
+    old, moved = pathlib.Path("/var/lib/coster/stats/stats.db"), "/var/lib/coster/stats/moved.db"
+    text = env.read_text()
+    sh("systemctl stop 'coster-stats@*'")
+    old.rename(moved)
+    env.write_text(text + f'COSTER_DB="{moved}"\n')
+    sh("systemctl start coster-stats@1 coster-stats@2; systemctl start coster-backup.service")
+    copy = sorted(pathlib.Path("/var/backups/coster/stats").glob("stats-*.db"))[-1]
+    assert int(sh(f"sqlite3 {copy} 'SELECT count(*) FROM entry'")) > 1000
+    assert not old.exists()
+    env.write_text(text)    # and nobody restarts it
+    done = try_sh("coster-backup")
+    assert done.returncode == 1 and "name its database as COSTER_DB" in done.stdout
+    sh("systemctl stop 'coster-stats@*'")
+    pathlib.Path(moved).rename(old)
+    sh("systemctl start coster-stats@1 coster-stats@2")
+    eventually(lambda: running() == set(UNITS))
+
+
 def test_backup_timer():
     sh("systemctl enable --now coster-backup.timer")
     assert "coster-backup.service" in sh("systemctl list-timers --no-pager")
@@ -524,8 +558,10 @@ def test_removal_leaves_the_rest_and_the_data():
 def test_purge_removes_data_when_told_to():
     for s in SERVICES:
         sh("debconf-set-selections", input=f"coster-{s} coster-{s}/purge_data boolean true\n")
-    sh("rm /etc/nginx/sites-enabled/{shop,plain}")
-    sh("apt-get purge -y 'coster-*'")
+    told = sh("apt-get purge -y 'coster-*' 2>&1").partition("take the includes of")[2]
+    for site in ("shop", "plain"):
+        assert f"/etc/nginx/sites-enabled/{site}\n" in told, told
+        sh(f"rm /etc/nginx/sites-enabled/{site}")
     sh("nginx -t && systemctl restart nginx")
     assert old_site_answers()
     assert not running()
