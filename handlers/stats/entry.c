@@ -10,6 +10,8 @@
 
 #define DATA_MAX 8192 /* bytes of its text */
 #define BATCH_MAX 1000
+#define STRANGER_MAX ((size_t)16 * 1024) /* bytes of a request */
+#define FORGET_FOR (365 * CLOCK_DAY)
 #define CHUNK 500 /* rows that one commit takes from other writers */
 #define PAUSE 20  /* milliseconds that they get between two */
 
@@ -34,6 +36,21 @@ STMT(entry_get, "SELECT " ENTRY_COLUMNS " FROM entry WHERE id = $1");
 STMT(entry_forget,
     "UPDATE entry SET user_id = NULL, data = '{}'"
     " WHERE id IN (SELECT id FROM entry WHERE user_id = $1 LIMIT $2)");
+
+/* Their ids are not given again. What was on its way when they went comes yet: a token
+ * lives on for minutes, an open invoice for weeks. */
+STMT(forgotten_put,
+    "INSERT INTO forgotten (user_id, at) VALUES ($1, $2)"
+    " ON CONFLICT (user_id) DO UPDATE SET at = excluded.at");
+
+STMT(entry_forget_late,
+    "UPDATE entry SET user_id = NULL, data = '{}' WHERE id IN"
+    " (SELECT entry.id FROM forgotten JOIN entry"
+    "  ON entry.user_id = forgotten.user_id WHERE forgotten.at > $1 LIMIT $2)");
+
+STMT(forgotten_drop,
+    "DELETE FROM forgotten WHERE user_id IN"
+    " (SELECT user_id FROM forgotten WHERE at <= $1 LIMIT $2)");
 
 STMT(entry_drop,
     "DELETE FROM entry WHERE id IN (SELECT id FROM entry WHERE at < $1"
@@ -83,21 +100,20 @@ put_entry(struct buf *b, const struct entry *e)
 	json_close(b, '}');
 }
 
+/* Not one that anybody may be. */
+static bool
+is_trusted(const struct caller *c)
+{
+	return c->role == ROLE_SERVICE || c->role == ROLE_ADMIN
+	    || (c->role == ROLE_NOBODY && c->internal);
+}
+
 /* A bearer speaks for itself; a service, an administrator and the internal
  * network for anyone. */
 static bool
 may_name(const struct caller *c, int64_t user_id)
 {
-	switch (c->role) {
-	case ROLE_SERVICE:
-	case ROLE_ADMIN:
-		return true;
-	case ROLE_CUSTOMER:
-		return c->uid == user_id;
-	case ROLE_NOBODY:
-		break;
-	}
-	return c->internal;
+	return is_trusted(c) || (c->role == ROLE_CUSTOMER && c->uid == user_id);
 }
 
 #define ALONE (-1)
@@ -193,6 +209,9 @@ post_log(struct req *r)
 	struct json_object *body;
 	enum err err;
 
+	if (r->body_len > STRANGER_MAX && !is_trusted(&r->caller))
+		return req_fail(
+		    r, ERR_TOO_LARGE, "Send at most 16 KiB at once.");
 	if ((err = req_json(r, &body)))
 		return err;
 	return json_object_is_type(body, json_type_array) ? post_many(r, body)
@@ -241,7 +260,10 @@ forget_person(struct req *r)
 	int64_t rows;
 	enum err err;
 
-	if ((err = req_query(r, &in)))
+	if ((err = req_query(r, &in)) || (err = db_begin(r->db))
+	    || (err = db_exec(r->db, &forgotten_put,
+		    DB_ARGS(DB_INT(in.user_id), DB_INT(clock_ms()))))
+	    || (err = db_commit(r->db)))
 		return err;
 	do
 		if ((err = change_some(
@@ -254,11 +276,22 @@ forget_person(struct req *r)
 int64_t
 entry_prune(struct ctx *ctx)
 {
-	int64_t keep = stats_settings.keep_days * CLOCK_DAY, rows;
+	int64_t now = clock_ms(), keep = stats_settings.keep_days * CLOCK_DAY;
+	const struct {
+		const struct stmt *stmt;
+		int64_t which;
+	} changes[] = {
+		{ &entry_forget_late, now - FORGET_FOR },
+		{ &forgotten_drop, now - FORGET_FOR },
+		{ &entry_drop, keep > 0 ? now - keep : 0 },
+	};
+	int64_t rows, all = 0;
 
-	if (keep == 0
-	    || change_some(&ctx->db, &entry_drop, clock_ms() - keep, &rows)
-	    || rows == 0)
-		return CLOCK_HOUR;
-	return PAUSE;
+	for (size_t i = 0; i < ARRAY_LEN(changes); i++) {
+		if (change_some(
+			&ctx->db, changes[i].stmt, changes[i].which, &rows))
+			return CLOCK_HOUR;
+		all += rows;
+	}
+	return all > 0 ? PAUSE : CLOCK_HOUR;
 }

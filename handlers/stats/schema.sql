@@ -14,3 +14,12 @@ CREATE TABLE entry (
 CREATE INDEX entry_by_time ON entry (at, id);
 CREATE INDEX entry_by_user ON entry (user_id, at, id) WHERE user_id IS NOT NULL;
 CREATE INDEX entry_by_action ON entry (action, at, id);
+
+-- step 2: what comes of a person who was forgotten is forgotten, too
+
+CREATE TABLE forgotten (
+    user_id INTEGER PRIMARY KEY,
+    at      INTEGER NOT NULL     -- when
+) STRICT;
+
+CREATE INDEX forgotten_by_time ON forgotten (at);

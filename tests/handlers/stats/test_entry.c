@@ -252,6 +252,64 @@ test_entry__a_key_makes_it_once(void **state)
 	assert_problem(&rep, 422, NULL);
 }
 
+/* Anybody may be one, and the disk is all services'. */
+static void
+test_entry__a_stranger_sends_little_at_once(void **state)
+{
+	static const struct {
+		struct as who;
+		int status;
+	} cases[] = {
+		{ { ROLE_NOBODY, 0, false }, 413 },
+		{ { ROLE_CUSTOMER, 7, false }, 413 },
+		{ { ROLE_CUSTOMER, 7, true }, 413 },
+		{ { ROLE_NOBODY, 0, true }, 201 },
+		{ { ROLE_ADMIN, 9, false }, 201 },
+		{ { ROLE_SERVICE, 0, false }, 201 },
+	};
+	struct t *t = *state;
+	char body[16 * 1024 + 2];
+	struct reply_seen rep;
+
+	snprintf(body, sizeof(body), "%*s", 16 * 1024, "{\"action\":\"a\"}");
+	rep = call(t, "POST", "/log", body, AS_NOBODY);
+	assert_status(&rep, 201);
+	snprintf(body, sizeof(body), "%*s", 16 * 1024 + 1, "{\"action\":\"a\"}");
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		rep = call(t, "POST", "/log", body, cases[i].who);
+		assert_status(&rep, cases[i].status);
+	}
+}
+
+/* By a token that is good yet, or a message that was late. */
+static void
+test_entry__who_is_forgotten_stays_so(void **state)
+{
+	struct t *t = *state;
+	struct reply_seen rep = call(
+	    t, "DELETE", "/log?user_id=7", NULL, AS_SERVICE);
+
+	assert_status(&rep, 204);
+	rep = call(t, "POST", "/log",
+	    "{\"action\":\"a\",\"data\":{\"email\":\"eve@a.org\"}}", AS_USER(7));
+	assert_status(&rep, 201);
+	rep = call(t, "POST", "/log",
+	    "{\"action\":\"a\",\"user_id\":8,\"data\":{\"n\":1}}", AS_SERVICE);
+	assert_status(&rep, 201);
+	assert_int_not_equal(run_job(t, "prune entries"), CLOCK_HOUR);
+	assert_int_equal(run_job(t, "prune entries"), CLOCK_HOUR);
+	assert_int_equal(sql_int(t, "SELECT count(*) FROM entry"
+				    " WHERE user_id IS NULL AND data = '{}'"),
+	    1);
+	assert_int_equal(sql_int(t, "SELECT count(*) FROM entry"
+				    " WHERE user_id = 8 AND data <> '{}'"),
+	    1);
+	advance(t, 365 * CLOCK_DAY);
+	while (run_job(t, "prune entries") < CLOCK_HOUR)
+		;
+	assert_int_equal(sql_int(t, "SELECT count(*) FROM forgotten"), 0);
+}
+
 static void
 test_entry__only_readers_read_and_services_forget(void **state)
 {
@@ -411,6 +469,8 @@ main(void)
 		TEST(test_entry__data_is_8_kib_at_most),
 		TEST(test_entry__many_are_taken_at_once),
 		TEST(test_entry__a_key_makes_it_once),
+		TEST(test_entry__a_stranger_sends_little_at_once),
+		TEST(test_entry__who_is_forgotten_stays_so),
 		TEST(test_entry__only_readers_read_and_services_forget),
 		TEST(test_entry__a_person_is_forgotten),
 		TEST(test_entry__nobody_is_forgotten_by_accident),
