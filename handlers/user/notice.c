@@ -4,6 +4,8 @@
  */
 #include "handlers/user/user.h"
 
+#include <string.h>
+
 #include "shared/json.h"
 #include "shared/outbox.h"
 #include "shared/text.h"
@@ -58,12 +60,27 @@ record(struct db *db, int64_t id, const char *action)
 		.method = "POST", .path = "/log", .body = b.data });
 }
 
+/* Anybody can have a mail sent to anybody by registering: not one that leads to another
+ * site by what is said to be a name. */
+static bool
+is_plain_name(const char *name)
+{
+	const char *dot;
+
+	if (strpbrk(name, ":/@") != NULL)
+		return false;
+	for (dot = name; (dot = strchr(dot, '.')) != NULL; dot++)
+		if (dot[1] != '\0' && dot[1] != ' ')
+			return false;
+	return true;
+}
+
 enum err
 notice_registered(
     struct db *db, int64_t id, const char *email, const char *name)
 {
-	enum err err
-	    = mail(db, id, "welcome", "name", name != NULL ? name : email);
+	bool plain = name != NULL && is_plain_name(name);
+	enum err err = mail(db, id, "welcome", "name", plain ? name : email);
 
 	return err ? err : record(db, id, "user.registered");
 }

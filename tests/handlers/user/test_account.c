@@ -226,6 +226,42 @@ test_account__registration_is_told_to_mail_and_statistics(void **state)
 	check_outbox(t, want, ARRAY_LEN(want));
 }
 
+/* Who registers chooses the name, and anybody's address. */
+static void
+test_account__a_welcome_leads_nowhere_else(void **state)
+{
+	static const struct {
+		const char *name, *greeted;
+	} cases[] = {
+		{ "Dr. J. R. Ann", "Dr. J. R. Ann" },
+		{ "won 500 at evil.example", "x@a.org" },
+		{ "https://evil", "x@a.org" },
+		{ "evil/ann", "x@a.org" },
+		{ "ann@evil", "x@a.org" },
+	};
+	struct t *t = *state;
+
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct reply_seen rep = call(t, "POST", "/user/",
+		    arena_printf(test_arena(t),
+			"{\"email\":\"x@a.org\",\"password\":\"blue birds\","
+			"\"name\":\"%s\"}",
+			cases[i].name),
+		    AS_NOBODY);
+
+		assert_status(&rep, 201);
+		assert_int_equal(
+		    sql_int(t,
+			arena_printf(test_arena(t),
+			    "SELECT count(*) FROM outbox WHERE body LIKE"
+			    " '%%\"name\":\"%s\"%%'",
+			    cases[i].greeted)),
+		    1);
+		sql_int(t, "DELETE FROM outbox");
+		sql_int(t, "UPDATE account SET email = NULL, email_key = NULL");
+	}
+}
+
 static void
 test_account__registering_twice_with_one_key_is_once(void **state)
 {
@@ -593,6 +629,7 @@ main(void)
 		TEST(test_account__passwords_have_8_to_128_characters_of_any_script),
 		TEST(test_account__address_is_used_once_in_any_case),
 		TEST(test_account__registration_is_told_to_mail_and_statistics),
+		TEST(test_account__a_welcome_leads_nowhere_else),
 		TEST(test_account__registering_twice_with_one_key_is_once),
 		TEST(test_account__is_seen_and_changed_by_whom_it_concerns),
 		TEST(test_account__is_found_by_its_address),
