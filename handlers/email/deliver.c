@@ -52,7 +52,7 @@ STMT(mail_checked,
 
 STMT(mail_unchecked,
     "UPDATE mail SET due_at = $3, attempts = attempts - 1,"
-    " version = version + 1 WHERE " MINE);
+    " last_error = 'user cannot be asked', version = version + 1 WHERE " MINE);
 
 STMT(mail_unchecked_all,
     "UPDATE mail SET due_at = $1"

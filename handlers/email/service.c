@@ -14,7 +14,8 @@ struct email_settings email_settings;
 static const struct setting settings[] = {
 	SETTING(struct email_settings, url, "COSTER_MAIL_URL",
 	    "smtp://127.0.0.1:25",
-	    "smtp://HOST:PORT, smtps://HOST:PORT or maildir:FOLDER"),
+	    "smtp://HOST:PORT, smtps://HOST:PORT or maildir:FOLDER; behind a "
+	    "slash, the name said in EHLO"),
 	SETTING(struct email_settings, from, "COSTER_MAIL_FROM",
 	    "shop@localhost", "the sender's address"),
 	SETTING(struct email_settings, from_name, "COSTER_MAIL_FROM_NAME", "",
@@ -30,8 +31,8 @@ static const struct setting settings[] = {
 	SETTING(struct email_settings, per_recipient,
 	    "COSTER_MAIL_PER_RECIPIENT", "20", "of them to one recipient",
 	    .min = 1, .max = 1000000),
-	SETTING(struct email_settings, tries, "COSTER_MAIL_TRIES", "24",
-	    "attempts before a mail fails; 24 take two days", .min = 1,
+	SETTING(struct email_settings, tries, "COSTER_MAIL_TRIES", "36",
+	    "attempts before a mail fails; 36 take three days", .min = 1,
 	    .max = 1000),
 	SETTING(struct email_settings, keep_days, "COSTER_MAIL_KEEP_DAYS",
 	    "90", "how long the record of a mail is kept", .min = 1,

@@ -23,10 +23,12 @@
 #define IDLE_US (5 * INT64_C(1000000))
 #define PORT_MAX 65535
 
-/* Codes of RFC 5321 and 4954. */
+/* Codes of RFC 5321, 4954 and 1870. */
 #define REPLY_ERROR 400
 #define REPLY_PERMANENT 500
+#define REPLY_BAD_NAME 504 /* of ours, in EHLO */
 #define REPLY_SIGN_IN_FIRST 530
+#define REPLY_TOO_LARGE 552
 
 struct smtp {
 	const struct email_settings *settings;
@@ -38,6 +40,7 @@ struct smtp {
 	size_t left;
 	bool begun; /* the server has begun to take the mail */
 	char answer[512]; /* its last refusal */
+	char error[CURL_ERROR_SIZE]; /* and libcurl's */
 };
 
 /* Hands libcurl the next piece of the mail. */
@@ -82,8 +85,9 @@ is_here(const char *host)
 		&& ntohl(address.s_addr) >> 24 == 127);
 }
 
-/* Of a URL that names a host and at most a port; NULL for any other. libcurl, which
- * knows, too, is not loaded before there is mail. The caller frees. */
+/* Of a URL that names a host and at most a port, and as its path the name that is said
+ * in EHLO; NULL for any other. libcurl, which knows, too, is not loaded before there is
+ * mail. The caller frees. */
 static char *
 host_of(const char *url)
 {
@@ -94,7 +98,7 @@ host_of(const char *url)
 
 	if (regcomp(&pattern,
 		"^smtps?://([A-Za-z0-9._-]+|\\[[0-9A-Za-z:.%]+\\])"
-		"(:([0-9]{1,5}))?/?$",
+		"(:([0-9]{1,5}))?(/[A-Za-z0-9.-]*)?$",
 		REG_EXTENDED)
 	    != 0)
 		abort();
@@ -158,6 +162,7 @@ open_curl(struct smtp *s)
 	curl.easy_setopt(c, CURLOPT_READDATA, s);
 	curl.easy_setopt(c, CURLOPT_HEADERFUNCTION, hear);
 	curl.easy_setopt(c, CURLOPT_HEADERDATA, s);
+	curl.easy_setopt(c, CURLOPT_ERRORBUFFER, s->error);
 	if (s->password != NULL) {
 		curl.easy_setopt(c, CURLOPT_USERNAME, s->settings->user);
 		curl.easy_setopt(c, CURLOPT_PASSWORD, s->password);
@@ -206,7 +211,7 @@ smtp_open(void **self, const struct email_settings *settings)
 	    || (*settings->user != '\0' && host != NULL && !is_here(host));
 	err = host != NULL ? read_password(s)
 			   : bad_setting("COSTER_MAIL_URL",
-				 "expected smtp://HOST:PORT or smtps://HOST:PORT");
+				 "expected smtp://HOST:PORT/NAME or smtps://...");
 	free(host);
 	if (err)
 		smtp_close(s);
@@ -215,17 +220,38 @@ smtp_open(void **self, const struct email_settings *settings)
 	return err;
 }
 
-/* A refusal is about this mail when the server had come to it; one to sign in
- * first is about our settings. */
+/* That we are not let send at all, or from this address. */
+static bool
+is_about_us(const struct smtp *s, long status)
+{
+	return status == REPLY_SIGN_IN_FIRST
+	    || (strncmp(s->error, "MAIL", 4) == 0 && status != REPLY_TOO_LARGE);
+}
+
+/* Not that there is no such mailbox, but that we may not write to it (RFC 3463 section
+ * 3.8), or not by way of this server. */
+static bool
+is_policy(const struct smtp *s, long status)
+{
+	return !s->begun
+	    && (status == REPLY_BAD_NAME
+		|| (strlen(s->answer) > 4
+		    && strncmp(s->answer + 4, "5.7.", 4) == 0)
+		|| strcasestr(s->answer, "relay") != NULL);
+}
+
+/* A refusal is about this mail when the server had come to it. An administrator can
+ * mend what is about our settings. */
 static enum verdict
 judge(const struct smtp *s, CURLcode code, long status)
 {
 	if (code == CURLE_OK)
 		return VERDICT_ACCEPTED;
-	if (status < REPLY_ERROR || status == REPLY_SIGN_IN_FIRST
+	if (status < REPLY_ERROR || is_about_us(s, status)
 	    || (code != CURLE_SEND_ERROR && !s->begun))
 		return VERDICT_UNREACHABLE;
-	return status >= REPLY_PERMANENT ? VERDICT_NEVER : VERDICT_LATER;
+	return status < REPLY_PERMANENT || is_policy(s, status) ? VERDICT_LATER
+								: VERDICT_NEVER;
 }
 
 static enum verdict
@@ -245,7 +271,7 @@ smtp_send(void *self, struct arena *a, const struct envelope *mail,
 	s->next = mail->bytes;
 	s->left = mail->len;
 	s->begun = false;
-	s->answer[0] = '\0';
+	s->answer[0] = s->error[0] = '\0';
 	curl.easy_setopt(s->curl, CURLOPT_MAIL_FROM, mail->from);
 	curl.easy_setopt(s->curl, CURLOPT_MAIL_RCPT, to);
 	curl.easy_setopt(

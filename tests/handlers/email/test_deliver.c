@@ -29,6 +29,9 @@ static const struct {
 	{ "spam", "250 OK", "554 5.7.1 Spam" },
 	{ "full", "250 OK", "452 4.2.2 Mailbox full" },
 	{ "sign", "530 5.7.0 Must issue STARTTLS first", NULL },
+	{ "relay", "554 5.7.1 Access denied", NULL },
+	{ "exim", "550 relay not permitted", NULL },
+	{ "name", "504 Need a full name", NULL },
 	{ "drop", NULL, NULL }, /* hangs up */
 };
 
@@ -39,6 +42,8 @@ static struct {
 	int connections, mails;
 	char message[4096]; /* the last one, as sent */
 	char login[128];    /* what AUTH PLAIN (RFC 4616) gave */
+	char name[128];	    /* as which the client came */
+	const char *to_mail; /* the sender is refused so; or NULL */
 } server;
 
 static const char *
@@ -75,6 +80,10 @@ converse(FILE *f)
 		answer = "250 OK";
 		if (strncmp(line, "EHLO", 4) == 0) {
 			answer = "250-test\r\n250-AUTH PLAIN\r\n250 SIZE 1000000";
+			snprintf(server.name, sizeof(server.name), "%.100s", line);
+		} else if (strncmp(line, "MAIL", 4) == 0
+		    && server.to_mail != NULL) {
+			answer = server.to_mail;
 		} else if (strncmp(line, "AUTH", 4) == 0) {
 			fprintf(f, "334 \r\n");
 			if (fgets(server.login, sizeof(server.login), f) == NULL)
@@ -327,7 +336,7 @@ test_deliver__waits_for_user_without_losing_tries(void **state)
 		deliver(t);
 		advance(t, 15 * CLOCK_SECOND);
 	}
-	assert_mail(t, id, "queued", 0, NULL);
+	assert_mail(t, id, "queued", 0, "user cannot be asked");
 	assert_int_equal(each_file("new", NULL), 1);
 	peer(t, "GET /user/7", 200, "{\"email\":\"bob@shop.example\"}");
 	peer(t, "GET /user/7", 200, "{\"email\":\"bob@shop.example\"}");
@@ -413,6 +422,9 @@ test_deliver__what_the_server_says_decides(void **state)
 		{ TO("spam@b"), "failed", "554 5.7.1 Spam" },
 		{ TO("full@b"), "queued", "452 4.2.2 Mailbox full" },
 		{ TO("sign@b"), "queued", "530 5.7.0 Must issue STARTTLS first" },
+		{ TO("relay@b"), "queued", "554 5.7.1 Access denied" },
+		{ TO("exim@b"), "queued", "550 relay not permitted" },
+		{ TO("name@b"), "queued", "504 Need a full name" },
 		{ TO("ann@b"), "sent", NULL },
 	};
 	struct t *t = *state;
@@ -423,6 +435,27 @@ test_deliver__what_the_server_says_decides(void **state)
 		deliver(t);
 		assert_mail(t, id, cases[i].status, 1, cases[i].last_error);
 	}
+}
+
+/* A setting of ours, such as the sender's address, is not to cost the mails. */
+static void
+test_deliver__a_refused_sender_loses_nothing(void **state)
+{
+	struct t *t = *state;
+	int64_t first = post(t, TO("ann@b")), second = post(t, TO("bob@b"));
+
+	server.to_mail = "550 5.7.1 Sender address rejected";
+	assert_int_equal(run_job(t, "deliver"), 2 * CLOCK_SECOND);
+	assert_mail(t, first, "queued", 1, "550 5.7.1 Sender address rejected");
+	assert_mail(t, second, "queued", 0, NULL);
+	/* But one that is too large is so itself. */
+	server.to_mail = "552 5.3.4 Too large";
+	deliver(t);
+	assert_mail(t, second, "failed", 1, "552 5.3.4 Too large");
+	server.to_mail = NULL;
+	advance(t, 5 * CLOCK_SECOND);
+	deliver(t);
+	assert_mail(t, first, "sent", 2, NULL);
 }
 
 static void
@@ -560,6 +593,19 @@ test_deliver__signs_in_where_it_is_to(void **state)
 }
 
 static void
+test_deliver__says_the_name_that_it_is_told(void **state)
+{
+	struct t *t = *state;
+
+	email_settings.url = arena_printf(
+	    test_arena(t), "%s/mail.shop.example", email_settings.url);
+	assert_int_equal(service.start(app_of(t)), OK);
+	post(t, TO("ann@shop.example"));
+	deliver(t);
+	assert_string_equal(server.name, "EHLO mail.shop.example\r\n");
+}
+
+static void
 test_deliver__what_waits_costs_a_transaction_a_mail(void **state)
 {
 	struct t *t = *state;
@@ -589,7 +635,9 @@ test_deliver__bad_settings_stop_the_start(void **state)
 		{ &email_settings.url, "smtp://", ERR_INVALID },
 		{ &email_settings.url, "smtp://a:b@localhost", ERR_INVALID },
 		{ &email_settings.url, "smtp://localhost:99999", ERR_INVALID },
-		{ &email_settings.url, "smtp://localhost/path", ERR_INVALID },
+		{ &email_settings.url, "smtp://localhost/mail.shop.example", OK },
+		{ &email_settings.url, "smtp://localhost/a/b", ERR_INVALID },
+		{ &email_settings.url, "smtp://localhost/a%0Ab", ERR_INVALID },
 		{ &email_settings.url, "smtp://localhost?a=b", ERR_INVALID },
 		{ &email_settings.url, "smtp://localhost:25/", OK },
 		{ &email_settings.url, "smtp://local host", ERR_INVALID },
@@ -635,6 +683,7 @@ main(void)
 		MAILDIR_TEST(test_deliver__a_maildir_that_fails_is_tried_again),
 		MAILDIR_TEST(test_deliver__what_waits_costs_a_transaction_a_mail),
 		SMTP_TEST(test_deliver__signs_in_where_it_is_to),
+		SMTP_TEST(test_deliver__says_the_name_that_it_is_told),
 		MAILDIR_TEST(test_deliver__an_unknown_user_gets_nothing),
 		MAILDIR_TEST(test_deliver__waits_for_user_without_losing_tries),
 		MAILDIR_TEST(test_deliver__an_address_is_checked_late_too),
@@ -643,6 +692,7 @@ main(void)
 		MAILDIR_TEST(test_deliver__what_is_erased_is_not_sent),
 		SMTP_TEST(test_deliver__many_mails_share_a_connection),
 		SMTP_TEST(test_deliver__what_the_server_says_decides),
+		SMTP_TEST(test_deliver__a_refused_sender_loses_nothing),
 		SMTP_TEST(test_deliver__a_server_that_hangs_up_is_tried_again),
 		SMTP_TEST(test_deliver__backs_off_and_gives_up),
 		SMTP_TEST(
