@@ -289,7 +289,7 @@ BAD_BODIES = {
     "no type": (b"{}", "", 415),
     "a number": (b"7", "application/json", 422),
     "unknown member": (b'{"nonsense":1}', "application/json", 422),
-    "huge name": (b'{"' + b"n" * 100000 + b'":1}', "application/json", 422),
+    "huge name": (b'{"' + b"n" * 10000 + b'":1}', "application/json", 422),
     "escaped name": (b'{"\\u0061/~\\ud83d\\ude00":1}', "application/json", 422),
 }
 
