@@ -4,10 +4,12 @@ reply must be, and changes what is there as the shop is to change it. What the
 shop chooses itself, an id or a time, is learnt from its reply."""
 
 import re
+import time
 from dataclasses import dataclass, field
 from typing import Any, Callable, NamedTuple
 
 BEYOND = 2**53
+SAME_MOMENT = 10    # seconds in which two tabs may send one refresh token
 
 
 class Who(NamedTuple):
@@ -544,18 +546,23 @@ class Model:
         return [u.shown() for u in self.users.values() if not u.deleted and u.email == email]
 
     def refresh(self, user, token):
-        """The newest token of a session is good once; an older one ends it."""
+        """The newest token of a session is good once. The one before it is only refused
+        for a moment, since another tab may have sent it; after that, and older, it ends
+        the session."""
         session = next((s for s in user.sessions if token in s.get("used", ())
             or token == s["refresh_token"]), None)
         if session is None:
             return no(401)
         if token != session["refresh_token"]:
+            ago = time.monotonic() - session["refreshed"]
+            if token == session["used"][-1] and ago < SAME_MOMENT:
+                return no(409, "refreshed-already")
             user.sessions.remove(session)
             return no(401)
 
         def learn(reply):
-            session["used"] = {token, *session.get("used", ())}
-            session.update(token=reply["token"], refresh_token=reply["refresh_token"])
+            session.update(token=reply["token"], refresh_token=reply["refresh_token"],
+                used=[*session.get("used", ()), token], refreshed=time.monotonic())
         return Want(200, {"user_id": user.id}, learn=learn)
 
     # ---- mail ----
