@@ -171,6 +171,9 @@ def product_made(w, arm):
 
 
 def reservation_that_expires(w, arm):
+    """One instance outlives the other's death. Who starts later keeps it for minutes."""
+    for n in (1, 2):
+        eventually(lambda: w.service.get(f"/_health/product/{n}").status == 200)
     product = w.product()
     made = w.service.post("/product/reservations", {"expires_in": 1,
         "lines": [{"product_id": product["id"], "quantity": 3}]}, expect=201).json
