@@ -6,6 +6,7 @@ import signal
 import socket
 import sqlite3
 import subprocess
+import time
 
 import pytest
 
@@ -167,6 +168,17 @@ def test_standard_input_that_is_no_listening_socket(program):
     assert "spawn-fcgi" in program.check(expect=OSFILE).stderr
     with socket.socket(socket.AF_UNIX) as s:
         program.check(stdin=s, expect=OSFILE)
+
+
+@pytest.mark.parametrize("program", ["stats"], indirect=True)
+def test_a_start_without_its_database_is_tried_at_most_once_a_second(program):
+    program.settings["COSTER_DB"] = program.folder / "missing/x.db"
+    with socket.socket(socket.AF_UNIX) as s:
+        s.bind(str(program.folder / "x.sock"))
+        s.listen()
+        begin = time.monotonic()
+        program.check(stdin=s, expect=IOERR)
+    assert time.monotonic() - begin >= 1    # 60 starts in a minute are the unit's last
 
 
 @each_service
