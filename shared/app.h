@@ -27,7 +27,7 @@ struct app_settings {
 struct app {
 	const struct service *service;
 	struct app_settings settings;
-	int64_t started_at;
+	int64_t started_at, started_us; /* the same by clock_mono_us() */
 	struct router *router;
 	struct token_keys keys;
 	struct seen *seen; /* tokens that are good by those keys */

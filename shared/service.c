@@ -97,7 +97,9 @@ app_configure(struct app *app, const struct service *svc)
 	char why[200];
 	int level;
 
-	*app = (struct app) { .service = svc, .started_at = clock_ms() };
+	*app = (struct app) { .service = svc,
+		.started_at = clock_ms(),
+		.started_us = clock_mono_us() };
 	log_init(svc->name, "-", LOG_INFO);
 	if (config_load(&settings, why, sizeof(why))
 	    || config_load(&svc->settings, why, sizeof(why)))

@@ -417,8 +417,9 @@ release_expired(struct db *db, int64_t now, int64_t since)
 int64_t
 reservation_expire(struct ctx *ctx)
 {
-	int64_t now = clock_ms(), started = ctx->app->started_at, id;
-	int64_t since = now < started + GRACE ? started : 0;
+	const struct app *app = ctx->app;
+	bool young = clock_mono_us() - app->started_us < GRACE * 1000;
+	int64_t now = clock_ms(), since = young ? app->started_at : 0, id;
 	struct db *db = &ctx->db;
 	enum err err;
 
