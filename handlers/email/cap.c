@@ -19,11 +19,16 @@ STMT(cap_total,
     " WHERE id <= (SELECT max(id) FROM mail_count) - $1"
     " ORDER BY id DESC LIMIT 1");
 
+STMT(cap_waiting,
+    "SELECT at FROM mail_count WHERE can_wait = 1 AND at > $1"
+    " ORDER BY at DESC LIMIT 1 OFFSET $2");
+
 STMT(cap_recipient,
     "SELECT at FROM mail_count WHERE at > $1 AND who = $3 ORDER BY at DESC"
     " LIMIT 1 OFFSET $2");
 
-STMT(cap_count, "INSERT INTO mail_count (who, at) VALUES ($1, $2)");
+STMT(cap_count,
+    "INSERT INTO mail_count (who, at, can_wait) VALUES ($1, $2, $3)");
 
 STMT(cap_forget, "DELETE FROM mail_count WHERE at <= $1");
 
@@ -57,25 +62,30 @@ judge(struct req *r, enum err err, int64_t at, const char *what)
 enum err
 cap_take(struct req *r, const char *who, bool can_wait)
 {
-	int64_t most = email_settings.per_hour;
+	int64_t most = email_settings.per_hour, half = (most + 1) / 2;
 	int64_t now = clock_ms(), since = now - CLOCK_HOUR, at = 0;
 	const char *hashed = hash(r->arena, who);
 	enum err err;
 
-	if (can_wait)
-		most = (most + 1) / 2;
 	err = db_get(r->db, &cap_total,
 	    DB_ARGS(DB_INT(most - 1)), DB_INTO(DB_INT_TO(&at)));
 	if ((err = judge(r, err, at, "already")))
 		return err;
+	if (can_wait) {
+		err = db_get(r->db, &cap_waiting,
+		    DB_ARGS(DB_INT(since), DB_INT(half - 1)),
+		    DB_INTO(DB_INT_TO(&at)));
+		if ((err = judge(r, err, at, "that can wait")))
+			return err;
+	}
 	err = db_get(r->db, &cap_recipient,
 	    DB_ARGS(DB_INT(since), DB_INT(email_settings.per_recipient - 1),
 		DB_TEXT(hashed)),
 	    DB_INTO(DB_INT_TO(&at)));
 	if ((err = judge(r, err, at, "to this recipient")))
 		return err;
-	return db_exec(
-	    r->db, &cap_count, DB_ARGS(DB_TEXT(hashed), DB_INT(now)));
+	return db_exec(r->db, &cap_count,
+	    DB_ARGS(DB_TEXT(hashed), DB_INT(now), DB_INT(can_wait)));
 }
 
 enum err

@@ -27,8 +27,8 @@ int64_t message_prune(struct ctx *ctx);
 
 /* Counts one more mail to an address, or to "user 7", in the transaction that
  * is open. ERR_TOO_MANY, and in how many seconds to ask again, when the cap of
- * the recipient or of the hour is reached. One that can wait finds that already
- * when half of the hour's are taken: the rest is for those that cannot. */
+ * the recipient or of the hour is reached. Those that can wait have half of the hour's:
+ * the rest is for those that cannot. */
 MUST_USE enum err cap_take(struct req *r, const char *who, bool can_wait);
 MUST_USE enum err cap_prune(struct db *db);
 

@@ -42,3 +42,9 @@ CREATE INDEX mail_count_by_time ON mail_count (at);
 
 DROP INDEX mail_by_due;
 CREATE INDEX mail_by_due ON mail (status, due_at);
+
+-- step 3: of the mails of an hour, those that can wait have half
+
+ALTER TABLE mail_count ADD COLUMN can_wait INTEGER NOT NULL DEFAULT 0; -- 1: welcome, verification
+
+CREATE INDEX mail_count_waiting ON mail_count (at) WHERE can_wait = 1;

@@ -11,18 +11,22 @@
 #include "shared/text.h"
 
 static const char *
-subject(struct db *db, int64_t id, const char *receiver)
+subject(struct db *db, int64_t id, const char *about)
 {
-	return arena_printf(
-	    db->arena, "user %lld, %s", (long long)id, receiver);
+	return arena_printf(db->arena, "user %lld, %s", (long long)id, about);
 }
 
 static enum err
-tell(struct db *db, int64_t id, const char *receiver, struct outbox_message m)
+tell(struct db *db, int64_t id, const char *about, struct outbox_message m)
 {
-	m.subject = subject(db, id, receiver);
+	m.subject = subject(db, id, about);
 	return outbox_put(db, &m);
 }
+
+/* Mails of a kind have a subject of their own: one that email lets wait holds up no
+ * other. */
+static const char *const mails[]
+    = { "email", "welcome", "verification", "password_reset" };
 
 /* To the address that the user has by then: one that was left meanwhile is no
  * user's, and refused. */
@@ -40,7 +44,7 @@ mail(struct db *db, int64_t id, const char *template, const char *var,
 	json_text(&b, var, value);
 	json_close(&b, '}');
 	json_close(&b, '}');
-	return tell(db, id, "email",
+	return tell(db, id, template,
 	    (struct outbox_message) {
 		.method = "POST", .path = "/send_email/", .body = b.data });
 }
@@ -135,8 +139,11 @@ notice_deleted(struct db *db, int64_t id, const char *email)
 	long long n = id;
 	enum err err;
 
-	if ((err = outbox_drop(db, subject(db, id, "email"), INT_NONE))
-	    || (err = notice_forget_mails(db, id, email))
+	for (size_t i = 0; i < ARRAY_LEN(mails); i++)
+		if ((err = outbox_drop(
+			 db, subject(db, id, mails[i]), INT_NONE)))
+			return err;
+	if ((err = notice_forget_mails(db, id, email))
 	    || (err = tell(db, id, "cart",
 		    (struct outbox_message) { .method = "DELETE",
 			.path = arena_printf(

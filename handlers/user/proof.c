@@ -3,8 +3,8 @@
  * lets who has forgotten the password choose a new one.
  *
  * A link carries 32 random bytes behind a #, so that no server on its way sees
- * them; the page it opens sends them here. It is good once and for an hour, or
- * until the next one is made.
+ * them; the page it opens sends them here. It is good once and for an hour (a day, if
+ * it only verifies: its mail may have to wait), or until the next one is made.
  */
 #include "handlers/user/password.h"
 #include "handlers/user/throttle.h"
@@ -15,7 +15,6 @@
 #include "shared/text.h"
 
 #define TOKEN_BYTES 32
-#define GOOD_FOR CLOCK_HOUR
 #define POLL (10 * CLOCK_SECOND) /* for what a dead instance left behind */
 
 static handler_fn post_verification, verify, post_reset, reset_password;
@@ -36,11 +35,12 @@ const struct route_table proof_routes = ROUTES(routes);
 static const struct kind {
 	const char *name; /* in the database, and the template of its mail */
 	const char *const *url, *page;
+	int64_t good_for;
 } kinds[] = {
 	[PROOF_VERIFICATION] = { "verification", &user_settings.verify_url,
-	    "/verify" },
+	    "/verify", CLOCK_DAY },
 	[PROOF_RESET] = { "password_reset", &user_settings.reset_url,
-	    "/reset" },
+	    "/reset", CLOCK_HOUR },
 };
 _Static_assert(ARRAY_LEN(kinds) == PROOF__COUNT, "every proof has a kind");
 
@@ -113,7 +113,7 @@ proof_send(struct ctx *ctx, enum proof which, int64_t user_id)
 	enum err err = db_exec(&ctx->db, &proof_put,
 	    DB_ARGS(DB_INT(user_id), DB_TEXT(kind->name),
 		DB_TEXT(hash_of(&ctx->arena, token)),
-		DB_INT(clock_ms() + GOOD_FOR)));
+		DB_INT(clock_ms() + kind->good_for)));
 
 	if (err)
 		return err;
@@ -142,12 +142,12 @@ take(struct req *r, enum proof kind, const char *token, int64_t *user_id)
 }
 
 static enum err
-reply_accepted(struct req *r)
+reply_accepted(struct req *r, enum proof which)
 {
 	struct buf *b = reply_json(r, 202);
 
 	json_open(b, NULL, '{');
-	json_int(b, "expires_in", GOOD_FOR / CLOCK_SECOND);
+	json_int(b, "expires_in", kinds[which].good_for / CLOCK_SECOND);
 	json_close(b, '}');
 	return OK;
 }
@@ -168,7 +168,7 @@ post_verification(struct req *r)
 	if ((err = throttle_mail_from(r)) || (err = throttle_mail_to(r, email))
 	    || (err = proof_send(r->ctx, PROOF_VERIFICATION, r->uid)))
 		return err;
-	return reply_accepted(r);
+	return reply_accepted(r, PROOF_VERIFICATION);
 }
 
 static enum err
@@ -205,13 +205,13 @@ post_reset(struct req *r)
 		return err;
 	err = throttle_mail_to(r, in.email);
 	if (err == ERR_TOO_MANY)
-		return reply_accepted(r);
+		return reply_accepted(r, PROOF_RESET);
 	if (err
 	    || (err = db_exec(r->db, &reset_put,
 		    DB_ARGS(DB_TEXT(text_lower(r->arena, in.email))))))
 		return err;
 	db_notify(r->db);
-	return reply_accepted(r);
+	return reply_accepted(r, PROOF_RESET);
 }
 
 static enum err

@@ -190,7 +190,7 @@ def test_an_address_is_verified(stack, http):
     assert http.get(path, token=user.token).json["verified_at"] is None
     token, = mailed(stack, user.email, "verify")
     reply = http.post(path + "/verification", {}, token=user.token, expect=202)
-    assert reply.json == {"expires_in": 3600}
+    assert reply.json == {"expires_in": 86400}
     newer, = eventually(lambda: set(mailed(stack, user.email, "verify")) - {token})
     assert http.post("/user/verification", {"token": token}, expect=422).pointers == {"#/token"}
     http.post("/user/verification/", {"token": newer}, expect=204)

@@ -208,17 +208,17 @@ static void
 test_account__registration_is_told_to_mail_and_statistics(void **state)
 {
 	static const char *const want[] = {
-		"user 1, email: POST /send_email/ "
+		"user 1, welcome: POST /send_email/ "
 		"{\"user_id\":1,\"template\":\"welcome\","
 		"\"vars\":{\"name\":\"Ann\"}}",
 		"user 1, stats: POST /log "
 		"{\"user_id\":1,\"action\":\"user.registered\"}",
-		"user 1, email: POST /send_email/ "
+		"user 1, verification: POST /send_email/ "
 		"{\"user_id\":1,\"template\":\"verification\",\"vars\":{\"link\":"
 		"\"https://shop.example/verify#*\"}}",
-		"user 2, email: *\"name\":\"bob@example.org\"*",
+		"user 2, welcome: *\"name\":\"bob@example.org\"*",
 		"user 2, stats: *",
-		"user 2, email: *",
+		"user 2, verification: *",
 	};
 	struct t *t = *state;
 

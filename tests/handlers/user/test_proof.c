@@ -134,7 +134,7 @@ test_proof__a_newer_link_takes_the_place_of_an_older_one(void **state)
 
 	rep = call(t, "POST", "/user/1/verification", NULL, AS_USER(1));
 	assert_status(&rep, 202);
-	assert_int_equal(int_at(&rep, "expires_in"), 3600);
+	assert_int_equal(int_at(&rep, "expires_in"), 86400);
 	assert_null(strstr(rep.body, "token"));
 	second = mailed(t, VERIFY);
 	assert_string_not_equal(first, second);
@@ -145,21 +145,41 @@ test_proof__a_newer_link_takes_the_place_of_an_older_one(void **state)
 }
 
 static void
-test_proof__links_are_good_for_an_hour(void **state)
+test_proof__a_new_address_has_a_day(void **state)
 {
 	struct t *t = *state;
-	const char *token = register_ann(t), *late;
+	const char *token = register_ann(t);
 	struct reply_seen rep;
 
+	advance(t, CLOCK_DAY);
+	rep = verify(t, token);
+	assert_problem(&rep, 422, "#/token");
+	rep = call(t, "POST", "/user/1/verification", NULL, AS_USER(1));
+	assert_status(&rep, 202);
+	token = mailed(t, VERIFY);
+	advance(t, CLOCK_DAY - 1);
+	run_job(t, "prune");
+	rep = verify(t, token);
+	assert_status(&rep, 204);
+}
+
+static void
+test_proof__a_new_password_has_an_hour(void **state)
+{
+	struct t *t = *state;
+	const char *late;
+	struct reply_seen rep;
+
+	register_ann(t);
 	rep = ask_reset(t, "ann@a.org");
 	late = reset_token(t);
 	advance(t, CLOCK_HOUR);
-	rep = verify(t, token);
-	assert_problem(&rep, 422, "#/token");
 	rep = reset(t, late, NEW);
 	assert_problem(&rep, 404, NULL);
 	run_job(t, "prune");
-	assert_int_equal(sql_int(t, "SELECT count(*) FROM proof"), 0);
+	assert_int_equal(sql_int(t, "SELECT count(*) FROM proof"
+				    " WHERE kind = 'password_reset'"),
+	    0);
 	rep = ask_reset(t, "ann@a.org");
 	late = reset_token(t);
 	advance(t, CLOCK_HOUR - 1);
@@ -458,7 +478,8 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_proof__an_address_is_verified_by_its_link_once),
 		TEST(test_proof__a_newer_link_takes_the_place_of_an_older_one),
-		TEST(test_proof__links_are_good_for_an_hour),
+		TEST(test_proof__a_new_address_has_a_day),
+		TEST(test_proof__a_new_password_has_an_hour),
 		TEST(test_proof__one_kind_of_link_is_not_the_other),
 		TEST(test_proof__only_hashes_are_stored),
 		TEST(test_proof__a_changed_address_is_to_be_verified_anew),
