@@ -29,7 +29,7 @@ STMT(offer_put,
 
 STMT(offer_seen,
     "UPDATE cart_item SET seen_at = $3 WHERE user_id = $1 AND product_id = $2"
-    " AND seen_at < $3");
+    " AND seen_at <> $3");
 
 int64_t
 member_int(struct json_object *object, const char *name)
@@ -193,14 +193,16 @@ list_products(struct req *r, struct inquiry *in)
 enum err
 offer_refresh(struct req *r)
 {
-	int64_t fresh = cart_settings.fresh_seconds * CLOCK_SECOND, oldest;
+	int64_t fresh = cart_settings.fresh_seconds * CLOCK_SECOND, oldest, age;
 	struct inquiry in = { .count = 0 };
 	struct peer_answer answer;
 	enum err err;
 
 	err = db_get(r->db, &oldest_get, DB_ARGS(DB_INT(r->uid)),
 	    DB_INTO(DB_INT_TO(&oldest)));
-	if (err || oldest == INT_NONE || clock_ms() - oldest < fresh)
+	age = clock_ms() - oldest;
+	/* One from the time to come: the clock has been set back since. */
+	if (err || oldest == INT_NONE || (age >= 0 && age < fresh))
 		return err;
 	if ((err = req_may_wait(r)) || (err = list_products(r, &in)))
 		return err;

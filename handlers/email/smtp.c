@@ -228,16 +228,16 @@ is_about_us(const struct smtp *s, long status)
 	    || (strncmp(s->error, "MAIL", 4) == 0 && status != REPLY_TOO_LARGE);
 }
 
-/* Not that there is no such mailbox, but that we may not write to it (RFC 3463 section
- * 3.8), or not by way of this server. */
+/* Not that there is no such mailbox (RFC 3463 section 3.2), but that we may not write to
+ * it (section 3.8), or not by way of this server. */
 static bool
 is_policy(const struct smtp *s, long status)
 {
-	return !s->begun
-	    && (status == REPLY_BAD_NAME
-		|| (strlen(s->answer) > 4
-		    && strncmp(s->answer + 4, "5.7.", 4) == 0)
-		|| strcasestr(s->answer, "relay") != NULL);
+	const char *code = strlen(s->answer) > 4 ? s->answer + 4 : "";
+
+	return !s->begun && strncmp(code, "5.1.", 4) != 0
+	    && (status == REPLY_BAD_NAME || strncmp(code, "5.7.", 4) == 0
+		|| strcasestr(code, "relay") != NULL);
 }
 
 /* A refusal is about this mail when the server had come to it. An administrator can

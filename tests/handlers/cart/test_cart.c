@@ -539,6 +539,22 @@ test_cart__asks_product_anew_only_when_old(void **state)
 }
 
 static void
+test_cart__asks_product_anew_when_the_clock_was_set_back(void **state)
+{
+	struct t *t = *state;
+	struct reply_seen rep;
+
+	add_both(t);
+	advance(t, -CLOCK_DAY);
+	peer(t, ASKED_BOTH, 200,
+	    PRODUCTS(PRODUCT(2, "Cup", 1300, "EUR", 4) "," TEA));
+	rep = call(t, "GET", CART, NULL, AS_USER(1));
+	assert_int_equal(int_at(&rep, "items/1/price"), 1300);
+	rep = call(t, "GET", CART, NULL, AS_USER(1)); /* asks nobody */
+	assert_status(&rep, 200);
+}
+
+static void
 test_cart__what_product_says_again_is_no_new_version(void **state)
 {
 	struct t *t = *state;
@@ -626,6 +642,7 @@ main(void)
 		TEST(test_cart__conditional_requests),
 		TEST(test_cart__adding_with_one_key_adds_once),
 		TEST(test_cart__asks_product_anew_only_when_old),
+		TEST(test_cart__asks_product_anew_when_the_clock_was_set_back),
 		TEST(test_cart__what_product_says_again_is_no_new_version),
 		TEST(test_cart__is_read_without_product),
 		TEST(test_cart__a_product_that_is_gone_keeps_its_item),

@@ -31,6 +31,7 @@ static const struct {
 	{ "sign", "530 5.7.0 Must issue STARTTLS first", NULL },
 	{ "relay", "554 5.7.1 Access denied", NULL },
 	{ "exim", "550 relay not permitted", NULL },
+	{ "gone", "550 5.1.1 User unknown in relay recipient table", NULL },
 	{ "name", "504 Need a full name", NULL },
 	{ "drop", NULL, NULL }, /* hangs up */
 };
@@ -427,6 +428,8 @@ test_deliver__what_the_server_says_decides(void **state)
 		{ TO("sign@b"), "queued", "530 5.7.0 Must issue STARTTLS first" },
 		{ TO("relay@b"), "queued", "554 5.7.1 Access denied" },
 		{ TO("exim@b"), "queued", "550 relay not permitted" },
+		{ TO("gone@b"), "failed",
+		    "550 5.1.1 User unknown in relay recipient table" },
 		{ TO("name@b"), "queued", "504 Need a full name" },
 		{ TO("ann@b"), "sent", NULL },
 	};
