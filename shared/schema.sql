@@ -53,3 +53,8 @@ CREATE INDEX outbox_by_death ON outbox (dead_at) WHERE dead_at IS NOT NULL;
 
 DROP INDEX idempotency_by_expiry;
 CREATE INDEX idempotency_by_expiry ON idempotency (expires_at) WHERE scope <> 'request';
+
+-- step 5: what was given up is found by its subject, too
+
+DROP INDEX outbox_by_subject;
+CREATE INDEX outbox_by_subject ON outbox (subject, id);
