@@ -13,8 +13,10 @@ static const struct check checks[] = {
 };
 const struct check_table stats_checks = CHECKS(checks);
 
-/* The newest entry stays. */
+/* The newest entry stays; and who has been forgotten since is to be forgotten in what
+ * comes back. */
 const char stats_keep_ids[]
     = "INSERT INTO entry SELECT * FROM old.entry"
       " WHERE id > (SELECT coalesce(max(id), 0) FROM main.entry)"
-      " ORDER BY id DESC LIMIT 1";
+      " ORDER BY id DESC LIMIT 1;"
+      "INSERT OR IGNORE INTO forgotten SELECT * FROM old.forgotten";

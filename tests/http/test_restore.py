@@ -137,6 +137,16 @@ def test_a_damaged_database_is_healed(program):    # noqa: F811
 
 
 @pytest.mark.parametrize("program", ["stats"], indirect=True)
+def test_who_was_forgotten_since_is_known(program):    # noqa: F811
+    program.check("--check")
+    copy = program.folder / "copy.db"
+    program.check("backup", copy)
+    sql(program.db, "INSERT INTO forgotten VALUES (7, 1700000000000)")
+    assert "may be given again" not in program.check("restore", copy).stderr
+    assert sql(program.db, "SELECT user_id FROM forgotten") == [(7,)]
+
+
+@pytest.mark.parametrize("program", ["stats"], indirect=True)
 def test_a_database_that_is_newer_gives_way(program):    # noqa: F811
     """The way back from an upgrade."""
     program.check("--check")
