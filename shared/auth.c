@@ -19,12 +19,11 @@ auth_origin(struct req *r)
 	return req_fail(r, ERR_FORBIDDEN, "This did not come through nginx.");
 }
 
-/* The token (RFC 6750 section 2.1), which may be empty. NULL for another scheme: that
- * is for somebody else, such as nginx with auth_basic. */
-static const char *
-bearer(const char *authorization)
+const char *
+auth_bearer(const struct req *r)
 {
 	static const char scheme[] = "Bearer";
+	const char *authorization = r->param[PARAM_AUTHORIZATION];
 	size_t len = sizeof(scheme) - 1;
 
 	if (strncasecmp(authorization, scheme, len) != 0
@@ -156,7 +155,7 @@ by_cookie(struct req *r)
 enum err
 auth_caller(struct req *r)
 {
-	const char *token = bearer(r->param[PARAM_AUTHORIZATION]);
+	const char *token = auth_bearer(r);
 
 	r->caller.internal = strcmp(r->param[PARAM_NETWORK], "internal") == 0;
 	if (strcmp(r->param[PARAM_PEER], "service") == 0) {

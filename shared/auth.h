@@ -21,6 +21,10 @@
 /* Did this come from our nginx? ERR_FORBIDDEN else; look at nothing before. */
 MUST_USE enum err auth_origin(struct req *r);
 
+/* The token in Authorization (RFC 6750 section 2.1), which may be empty; borrows. NULL
+ * for another scheme: that is for somebody else, such as nginx with auth_basic. */
+const char *auth_bearer(const struct req *r);
+
 /* Fills r->caller. ERR_UNAUTHENTICATED for a bearer token that is not good, but
  * on a route that anyone may call to get a new one; a cookie that is not good
  * is as none. ERR_FORBIDDEN for a cookie without its X-CSRF-Token, but on a

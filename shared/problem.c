@@ -1,5 +1,6 @@
 #include "shared/problem.h"
 
+#include "shared/auth.h"
 #include "shared/json.h"
 #include "shared/req.h"
 
@@ -84,9 +85,8 @@ put_fields(struct req *r, enum err err)
 	switch (err) {
 	case ERR_UNAUTHENTICATED:
 		reply_field(r, "WWW-Authenticate", "Bearer realm=\"coster\"%s",
-		    *r->param[PARAM_AUTHORIZATION] != '\0'
-			? ", error=\"invalid_token\""
-			: "");
+		    auth_bearer(r) != NULL ? ", error=\"invalid_token\""
+					   : "");
 		break;
 	case ERR_METHOD:
 		reply_field(r, "Allow", "%s", r->allow);

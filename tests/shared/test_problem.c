@@ -99,6 +99,8 @@ test_problem__header_fields(void **state)
 	} cases[] = {
 		{ ERR_UNAUTHENTICATED, "", 0,
 		    "WWW-Authenticate: Bearer realm=\"coster\"\r\n" },
+		{ ERR_UNAUTHENTICATED, "Basic x", 0,
+		    "WWW-Authenticate: Bearer realm=\"coster\"\r\n" },
 		{ ERR_UNAUTHENTICATED, "Bearer x", 0,
 		    "WWW-Authenticate: Bearer realm=\"coster\", "
 		    "error=\"invalid_token\"\r\n" },
