@@ -200,10 +200,11 @@ offer_refresh(struct req *r)
 
 	err = db_get(r->db, &oldest_get, DB_ARGS(DB_INT(r->uid)),
 	    DB_INTO(DB_INT_TO(&oldest)));
-	age = clock_ms() - oldest;
-	/* One from the time to come: the clock has been set back since. */
-	if (err || oldest == INT_NONE || (age >= 0 && age < fresh))
+	if (err || oldest == INT_NONE)
 		return err;
+	age = clock_ms() - oldest; /* negative: the clock has been set back since */
+	if (age >= 0 && age < fresh)
+		return OK;
 	if ((err = req_may_wait(r)) || (err = list_products(r, &in)))
 		return err;
 	if (in.count == 0)
