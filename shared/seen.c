@@ -6,15 +6,19 @@
 
 #define HASH_BYTES crypto_shorthash_siphashx24_BYTES
 
-struct place {
-	unsigned char hash[HASH_BYTES];
-	struct token_claims claims;
+#define WAYS 8
+
+/* The tokens whose hashes begin alike. */
+struct set {
+	unsigned char hashes[WAYS][HASH_BYTES];
+	struct token_claims claims[WAYS];
+	unsigned oldest; /* makes room */
 };
 
 struct seen {
 	pthread_mutex_t lock;
 	unsigned char key[crypto_shorthash_siphashx24_KEYBYTES];
-	struct place places[SEEN_PLACES];
+	struct set sets[SEEN_PLACES / WAYS];
 };
 
 struct seen *
@@ -43,35 +47,50 @@ seen_free(struct seen *seen)
 	munmap(seen, sizeof(*seen));
 }
 
-static struct place *
-place_of(struct seen *seen, const unsigned char *hash)
+static struct set *
+set_of(struct seen *seen, const unsigned char *hash)
 {
-	return &seen->places[(hash[0] << 8 | hash[1]) % SEEN_PLACES];
+	return &seen->sets[(hash[0] << 8 | hash[1]) % ARRAY_LEN(seen->sets)];
+}
+
+/* WAYS when it is not there. */
+static size_t
+find(const struct set *s, const unsigned char *hash)
+{
+	size_t i = 0;
+
+	while (i < WAYS && memcmp(s->hashes[i], hash, HASH_BYTES) != 0)
+		i++;
+	return i;
 }
 
 static bool
 recall(struct seen *seen, const unsigned char *hash, int64_t now,
     struct token_claims *c)
 {
-	struct place *p = place_of(seen, hash);
-	bool found;
+	const struct set *s = set_of(seen, hash);
+	size_t i;
 
 	pthread_mutex_lock(&seen->lock);
-	found = memcmp(p->hash, hash, sizeof(p->hash)) == 0;
-	if (found)
-		*c = p->claims;
+	i = find(s, hash);
+	if (i < WAYS)
+		*c = s->claims[i];
 	pthread_mutex_unlock(&seen->lock);
-	return found && token_is_current(c, now);
+	return i < WAYS && token_is_current(c, now);
 }
 
 static void
 keep(struct seen *seen, const unsigned char *hash, const struct token_claims *c)
 {
-	struct place *p = place_of(seen, hash);
+	struct set *s = set_of(seen, hash);
+	size_t i;
 
 	pthread_mutex_lock(&seen->lock);
-	memcpy(p->hash, hash, sizeof(p->hash));
-	p->claims = *c;
+	i = find(s, hash);
+	if (i == WAYS)
+		i = s->oldest++ % WAYS;
+	memcpy(s->hashes[i], hash, HASH_BYTES);
+	s->claims[i] = *c;
 	pthread_mutex_unlock(&seen->lock);
 }
 

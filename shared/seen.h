@@ -3,7 +3,8 @@
  * every request: a signature takes longer than all else of a read.
  *
  * A token is remembered by its hash, in one of a fixed number of places, until
- * its time is over or another one needs the place. The hash is SipHash of 128 bits
+ * its time is over or a newer one needs the place; each can have one of several, so
+ * that a few customers at once do not take each other's. The hash is SipHash of 128 bits
  * with a key that only this process has: nobody can make a token to the hash of
  * another's. All threads share it.
  */

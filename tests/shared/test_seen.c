@@ -113,6 +113,24 @@ test_seen__each_changed_character_counts(void **state)
 	}
 }
 
+/* Places are drawn by chance: two of so few have the same one more often than not. */
+static void
+test_seen__few_at_once_are_all_remembered(void **state)
+{
+	char *tokens[SEEN_PLACES / 16];
+	struct token_claims c;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(tokens); i++) {
+		tokens[i] = issue((int64_t)i + 1);
+		assert_int_equal(verify(&keys, tokens[i], NOW, &c), OK);
+	}
+	for (size_t i = 0; i < ARRAY_LEN(tokens); i++) {
+		assert_int_equal(verify(&no_keys, tokens[i], NOW, &c), OK);
+		assert_int_equal(c.sub, i + 1);
+	}
+}
+
 /* Each is the caller's own, whoever had its place before. */
 static void
 test_seen__more_tokens_than_places(void **state)
@@ -141,6 +159,8 @@ main(void)
 		    tear_down),
 		cmocka_unit_test_setup_teardown(
 		    test_seen__each_changed_character_counts, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(
+		    test_seen__few_at_once_are_all_remembered, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(
 		    test_seen__more_tokens_than_places, set_up, tear_down),
 	};
