@@ -85,7 +85,8 @@ def test_a_backlog_uses_no_time(stack, http):
         used = cpu_ms(stack) - before
         tried = number(stack, "user", "SELECT sum(attempts) FROM outbox") - tried
         print(f"\nwith 2,000 messages for one that is down: {used:.0f} ms and {tried} tries in 4 s")
-        assert used < 400 and tried < 20
+        # Each instance finds out how it is after 1, 2 and 4 s: twice then, with eight each.
+        assert used < 400 and tried <= 2 * 2 * 8
     calm(stack, 120)
     assert number(stack, "stats",
         "SELECT count(*) FROM entry WHERE action = 'test.backlog'") == 2000
