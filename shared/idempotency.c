@@ -87,11 +87,12 @@ key_of(const struct req *r)
 static struct name
 name_of(const struct req *r)
 {
+	const unsigned none = ROUTE_SECRET | ROUTE_RECALLS;
 	const char *key = key_of(r);
 
 	if (*key == '\0')
 		return (struct name) { SCOPE_REQUEST,
-			r->param[PARAM_REQUEST_ID] };
+			r->route->flags & none ? "" : r->param[PARAM_REQUEST_ID] };
 	return (struct name) { arena_printf(r->arena, "%s %lld %s %s",
 				   role_name(r->caller.role),
 				   (long long)r->caller.uid,
@@ -209,10 +210,13 @@ start_key(struct req *r, enum idempotency *what)
 static enum err
 start_request(struct req *r, enum idempotency *what)
 {
+	struct name name = name_of(r);
 	struct stored s;
-	enum err err = find(r, name_of(r), &s);
+	enum err err;
 
-	if (err)
+	if (*name.key == '\0')
+		return OK;
+	if ((err = find(r, name, &s)))
 		return err == ERR_NOT_FOUND ? OK : err;
 	replay(r, &s);
 	*what = IDEMPOTENCY_REPLAYED;
@@ -258,7 +262,7 @@ idempotency_store(struct req *r)
 	struct name name = name_of(r);
 	enum err err;
 
-	if (*name.key == '\0' || (r->route->flags & ROUTE_SECRET))
+	if (*name.key == '\0')
 		return OK;
 	err = db_exec(r->db, &idempotency_put,
 	    DB_ARGS(DB_TEXT(name.scope), DB_TEXT(name.key),

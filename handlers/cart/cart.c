@@ -45,8 +45,8 @@ STMT(cart_forget, "DELETE FROM cart WHERE user_id = $1");
 STMT(checkout_forget, "DELETE FROM checkout WHERE user_id = $1");
 
 STMT(cart_next_id,
-    "UPDATE cart SET last_item_id = last_item_id + 1 WHERE user_id = $1"
-    " RETURNING last_item_id");
+    "UPDATE cart SET last_item_id = last_item_id + 1 WHERE user_id = $1");
+STMT(cart_last_id, "SELECT last_item_id FROM cart WHERE user_id = $1");
 
 STMT(cart_count, "SELECT count(*) FROM cart_item WHERE user_id = $1");
 
@@ -252,8 +252,9 @@ insert_item(struct req *r, const struct offer *o, int64_t quantity, int64_t *id)
 	if (count >= CART_ITEMS_MAX)
 		return req_fail_as(r, ERR_CONFLICT, "cart-full",
 		    "a cart holds at most %d products", CART_ITEMS_MAX);
-	if ((err = db_get(r->db, &cart_next_id, DB_ARGS(DB_INT(r->uid)),
-		 DB_INTO(DB_INT_TO(id)))))
+	if ((err = db_exec(r->db, &cart_next_id, DB_ARGS(DB_INT(r->uid))))
+	    || (err = db_get(r->db, &cart_last_id, DB_ARGS(DB_INT(r->uid)),
+		    DB_INTO(DB_INT_TO(id)))))
 		return err;
 	return db_exec(r->db, &item_insert,
 	    DB_ARGS(DB_INT(r->uid), DB_INT(*id), DB_INT(o->product_id),

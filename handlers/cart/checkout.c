@@ -37,7 +37,7 @@ static const struct field_table no_fields; /* {} */
 static const struct route routes[] = {
 	{ "POST", "/user/{uid}/cart/checkout", post_checkout,
 	    ROUTE_SELF | ROUTE_ADMIN | ROUTE_SLOW | ROUTE_MAYBE_BODY
-		| ROUTE_TAGGED,
+		| ROUTE_TAGGED | ROUTE_RECALLS,
 	    .body = &no_fields },
 };
 const struct route_table checkout_routes = ROUTES(routes);
@@ -66,7 +66,7 @@ _Static_assert(ARRAY_LEN(states) == STATE__COUNT, "every state is described");
 #define FREE(now, lease)                                                       \
 	"(leased_until > " now " AND leased_until <= " lease ") IS NOT TRUE"
 #define CHECKOUT_COLUMNS                                                       \
-	"id, user_id, state, lines, reservation_id, invoice_id, invoice, "     \
+	"nr, id, user_id, state, lines, reservation_id, invoice_id, invoice, " \
 	"attempts, created_at"
 
 STMT(item_list,
@@ -75,31 +75,35 @@ STMT(item_list,
 
 STMT(checkout_insert,
     "INSERT INTO checkout (id, user_id, state, lines, holder, leased_until,"
-    " created_at, updated_at) VALUES ($1, $2, 'reserve', $3, $4, $5, $6, $6)"
-    " RETURNING " CHECKOUT_COLUMNS);
+    " created_at, updated_at) VALUES ($1, $2, 'reserve', $3, $4, $5, $6, $6)");
 
 STMT(cart_freeze, "UPDATE cart SET checkout_id = $2 WHERE user_id = $1");
 
+/* Only the newest of a user can be running. */
+STMT(checkout_newest, "SELECT max(nr) FROM checkout WHERE user_id = $1");
+
 STMT(checkout_take,
     "UPDATE checkout SET attempts = attempts + 1, holder = $2,"
-    " leased_until = $3 WHERE id = $1 AND " RUNNING
+    " leased_until = $3 WHERE nr = $1 AND " RUNNING
     " AND (" FREE("$4", "$3") " OR holder = $2)"
     " RETURNING " CHECKOUT_COLUMNS);
 
-STMT(checkout_last,
-    "SELECT " CHECKOUT_COLUMNS " FROM checkout WHERE user_id = $1"
-    " AND state = 'done' AND answered_at IS NULL AND created_at ="
-    " (SELECT max(created_at) FROM checkout WHERE user_id = $1)");
+/* Done for the request $2, which nginx repeats; or, when the cart is empty, which $3
+ * says with 1, for one that has not had its answer. */
+STMT(checkout_done,
+    "SELECT " CHECKOUT_COLUMNS " FROM checkout WHERE nr = $1"
+    " AND state = 'done'"
+    " AND (holder = $2 OR ($3 = 1 AND answered_at IS NULL))");
 
 STMT(checkout_record,
     "UPDATE checkout SET state = $3, reservation_id = $4, invoice_id = $5,"
     " invoice = $6, problem = $7, leased_until = NULL, updated_at = $8"
-    " WHERE id = $1 AND attempts = $2 AND " RUNNING);
+    " WHERE nr = $1 AND attempts = $2 AND " RUNNING);
 
-STMT(checkout_answered, "UPDATE checkout SET answered_at = $2 WHERE id = $1");
+STMT(checkout_answered, "UPDATE checkout SET answered_at = $2 WHERE nr = $1");
 
 STMT(checkout_due,
-    "SELECT id FROM checkout WHERE " RUNNING
+    "SELECT nr FROM checkout WHERE " RUNNING
     " AND " FREE("$1", "$2")
     " ORDER BY updated_at LIMIT 1");
 
@@ -119,18 +123,29 @@ STMT(cart_empty, "DELETE FROM cart_item WHERE user_id = $1");
 STMT(cart_unseen,
     "UPDATE cart_item SET seen_at = seen_at - $2 WHERE user_id = $1");
 
+static enum err
+read_lines(struct db *db, struct checkout *c)
+{
+	const char *why;
+	enum err err = json_parse(
+	    db->arena, c->lines_text, strlen(c->lines_text), &c->lines, &why);
+
+	return err ? ERR_INTERNAL : OK;
+}
+
 /* One checkout that a statement answers. */
 static enum err
 load(struct db *db, const struct stmt *stmt, struct db_args args,
     struct checkout *c)
 {
-	const char *state, *why;
+	const char *state;
 	enum err err;
 
 	*c = (struct checkout) { 0 };
 	err = db_get(db, stmt, args,
-	    DB_INTO(DB_TEXT_TO(&c->id), DB_INT_TO(&c->user_id),
-		DB_TEXT_TO(&state), DB_TEXT_TO(&c->lines_text),
+	    DB_INTO(DB_INT_TO(&c->nr), DB_TEXT_TO(&c->id),
+		DB_INT_TO(&c->user_id), DB_TEXT_TO(&state),
+		DB_TEXT_TO(&c->lines_text),
 		DB_INT_TO(&c->reservation_id), DB_INT_TO(&c->invoice_id),
 		DB_TEXT_TO(&c->invoice), DB_INT_TO(&c->attempts),
 		DB_INT_TO(&c->created_at)));
@@ -138,18 +153,16 @@ load(struct db *db, const struct stmt *stmt, struct db_args args,
 		return err;
 	while (strcmp(states[c->state].name, state) != 0)
 		c->state++;
-	err = json_parse(
-	    db->arena, c->lines_text, strlen(c->lines_text), &c->lines, &why);
-	return err ? ERR_INTERNAL : OK;
+	return read_lines(db, c);
 }
 
 static enum err
-take(struct db *db, const char *id, const char *holder, struct checkout *c)
+take(struct db *db, int64_t nr, const char *holder, struct checkout *c)
 {
 	int64_t now = clock_ms();
 
 	return load(db, &checkout_take,
-	    DB_ARGS(DB_TEXT(id), DB_TEXT(holder), DB_INT(now + LEASE),
+	    DB_ARGS(DB_INT(nr), DB_TEXT(holder), DB_INT(now + LEASE),
 		DB_INT(now)),
 	    c);
 }
@@ -205,7 +218,7 @@ record(struct ctx *ctx, const struct checkout *c)
 	if (err)
 		return err; /* the lease runs out */
 	err = db_exec(db, &checkout_record,
-	    DB_ARGS(DB_TEXT(c->id), DB_INT(c->attempts),
+	    DB_ARGS(DB_INT(c->nr), DB_INT(c->attempts),
 		DB_TEXT(states[c->state].name), DB_INT(c->reservation_id),
 		DB_INT(c->invoice_id), DB_TEXT(c->invoice), DB_TEXT(c->problem),
 		DB_INT(clock_ms())));
@@ -283,36 +296,43 @@ freeze(struct req *r, const char *lines, struct checkout *c)
 	int64_t now = clock_ms();
 	enum err err;
 
-	err = load(r->db, &checkout_insert,
-	    DB_ARGS(DB_TEXT(random_text(r->arena, 18)), DB_INT(r->uid),
-		DB_TEXT(lines), DB_TEXT(holder(r)), DB_INT(now + LEASE),
-		DB_INT(now)),
-	    c);
-	if (err)
+	*c = (struct checkout) { .id = random_text(r->arena, 18),
+		.user_id = r->uid,
+		.state = RESERVE,
+		.lines_text = lines,
+		.reservation_id = INT_NONE,
+		.invoice_id = INT_NONE,
+		.attempts = 1,
+		.created_at = now };
+	if ((err = db_insert(r->db, &checkout_insert,
+		 DB_ARGS(DB_TEXT(c->id), DB_INT(r->uid), DB_TEXT(lines),
+		     DB_TEXT(holder(r)), DB_INT(now + LEASE), DB_INT(now)),
+		 &c->nr))
+	    || (err = db_exec(r->db, &cart_freeze,
+		    DB_ARGS(DB_INT(r->uid), DB_TEXT(c->id)))))
 		return err;
-	return db_exec(
-	    r->db, &cart_freeze, DB_ARGS(DB_INT(r->uid), DB_TEXT(c->id)));
+	return read_lines(r->db, c);
 }
 
-/* A new checkout; or, of an empty cart, the last one when it came to its end
- * without its client. */
+/* A new checkout, unless the last one, that is at its end, is what is asked for. */
 static enum err
-start(struct req *r, const struct cart *cart, struct checkout *c)
+start(struct req *r, const struct cart *cart, int64_t last, struct checkout *c)
 {
 	const char *lines;
 	enum err err;
 
 	if ((err = snapshot(r, &lines)))
 		return err;
-	if (lines != NULL) {
-		err = req_conditions(r, cart->version);
-		return err ? err : freeze(r, lines, c);
-	}
-	err = load(r->db, &checkout_last, DB_ARGS(DB_INT(r->uid)), c);
-	if (err == ERR_NOT_FOUND)
+	err = load(r->db, &checkout_done,
+	    DB_ARGS(DB_INT(last), DB_TEXT(holder(r)), DB_INT(lines == NULL)),
+	    c);
+	if (err != ERR_NOT_FOUND)
+		return err;
+	if (lines == NULL)
 		return req_fail_as(
 		    r, ERR_CONFLICT, "cart-empty", "the cart is empty");
-	return err;
+	err = req_conditions(r, cart->version);
+	return err ? err : freeze(r, lines, c);
 }
 
 /* The checkout that this request is to run. */
@@ -320,15 +340,17 @@ static enum err
 begin(struct req *r, struct checkout *c)
 {
 	struct cart cart;
+	int64_t newest;
 	enum err err;
 
 	if ((err = db_begin_relaxed(r->db))
-	    || (err = cart_load(r->db, r->uid, &cart)))
+	    || (err = cart_load(r->db, r->uid, &cart))
+	    || (err = db_get(r->db, &checkout_newest, DB_ARGS(DB_INT(r->uid)),
+		    DB_INTO(DB_INT_TO(&newest)))))
 		return err;
 	if (cart.checkout_id == NULL)
-		err = start(r, &cart, c);
-	else if ((err = take(r->db, cart.checkout_id, holder(r), c))
-	    == ERR_NOT_FOUND)
+		err = start(r, &cart, newest, c);
+	else if ((err = take(r->db, newest, holder(r), c)) == ERR_NOT_FOUND)
 		err = cart_frozen(r);
 	if (err)
 		return err;
@@ -344,7 +366,7 @@ reply_invoice(struct req *r, const struct checkout *c)
 	if (!db_in_transaction(r->db) && (err = db_begin(r->db)))
 		return err;
 	err = db_exec(r->db, &checkout_answered,
-	    DB_ARGS(DB_TEXT(c->id), DB_INT(clock_ms())));
+	    DB_ARGS(DB_INT(c->nr), DB_INT(clock_ms())));
 	if (err)
 		return err;
 	json_raw(reply_json(r, 201), NULL, c->invoice);
@@ -380,17 +402,16 @@ int64_t
 checkout_resume(struct ctx *ctx)
 {
 	struct db *db = &ctx->db;
-	const char *id;
 	struct checkout c;
-	int64_t now = clock_ms();
+	int64_t now = clock_ms(), nr;
 	enum err err;
 
 	err = db_get(db, &checkout_due,
 	    DB_ARGS(DB_INT(now), DB_INT(now + LEASE)),
-	    DB_INTO(DB_TEXT_TO(&id)));
+	    DB_INTO(DB_INT_TO(&nr)));
 	if (err || db_begin(db))
 		return RESUME_EVERY;
-	if ((err = take(db, id, NULL, &c))) {
+	if ((err = take(db, nr, NULL, &c))) {
 		db_rollback(db);
 		return RESUME_EVERY;
 	}

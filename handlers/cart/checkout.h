@@ -18,7 +18,7 @@ enum state { RESERVE, INVOICE, DONE, UNDONE, STATE__COUNT };
 struct checkout {
 	const char *id, *invoice;
 	enum state state;
-	int64_t user_id, reservation_id, invoice_id, attempts, created_at;
+	int64_t nr, user_id, reservation_id, invoice_id, attempts, created_at;
 	/* The items of the frozen cart, each with item_id, product_id, name,
 	 * quantity, price and currency: as text, and read. */
 	const char *lines_text;

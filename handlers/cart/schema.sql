@@ -121,3 +121,34 @@ ALTER TABLE new_item RENAME TO cart_item;
 CREATE INDEX checkout_by_due ON checkout (updated_at) WHERE state IN ('reserve', 'invoice');
 CREATE INDEX checkout_by_user ON checkout (user_id, created_at);
 CREATE INDEX cart_item_by_seen ON cart_item (seen_at);
+
+-- step 4: less work for each checkout: no index but by its user, whose newest is the one that may
+-- run; and its state is compared one by one, because a list in a CHECK is made into a table at each
+-- write
+
+CREATE TABLE new_checkout (
+    nr             INTEGER PRIMARY KEY, -- in the order they began
+    id             TEXT NOT NULL,     -- random; the Idempotency-Keys of its calls begin with it
+    user_id        INTEGER NOT NULL,  -- whose cart it is
+    state          TEXT NOT NULL      -- the step it stopped at, or how it ended; see checkout.c
+                   CHECK (state = 'reserve' OR state = 'invoice' OR state = 'done' OR state = 'undone'),
+    lines          TEXT NOT NULL,     -- JSON: the items of the frozen cart
+    reservation_id INTEGER,           -- product's, if it was made before that
+    invoice_id     INTEGER,           -- payment's, once it is made
+    invoice        TEXT,              -- JSON: the invoice as payment gave it
+    problem        TEXT,              -- type of the problem it was undone for
+    attempts       INTEGER NOT NULL DEFAULT 1, -- times it was taken up; an earlier taker has lost it
+    holder         TEXT,              -- REQUEST_ID of the request that took it up; NULL: the job, or none
+    leased_until   INTEGER,           -- its taker's alone until then; NULL: anybody's
+    answered_at    INTEGER,           -- when a client was given the invoice; NULL: none was yet
+    created_at     INTEGER NOT NULL,
+    updated_at     INTEGER NOT NULL   -- when it began, stopped or ended
+) STRICT;
+
+INSERT INTO new_checkout SELECT * FROM checkout;
+
+DROP TABLE checkout;
+ALTER TABLE new_checkout RENAME TO checkout;
+
+CREATE INDEX checkout_by_due ON checkout (updated_at) WHERE state IN ('reserve', 'invoice');
+CREATE INDEX checkout_by_user ON checkout (user_id);

@@ -23,8 +23,10 @@ static const struct route routes[] = {
 };
 const struct route_table invoice_routes = ROUTES(routes);
 
-/* A row, and not max(number) + 1: its lock keeps the order everywhere. */
-STMT(number_next, "UPDATE invoice_number SET last = last + 1 RETURNING last");
+/* A row, and not max(number) + 1: its lock keeps the order everywhere. Not
+ * RETURNING, which SQLite makes into a table of its own. */
+STMT(number_next, "UPDATE invoice_number SET last = last + 1");
+STMT(number_last, "SELECT last FROM invoice_number");
 
 STMT(invoice_insert,
     "INSERT INTO invoice (number, user_id, currency, total, reservation_id,"
@@ -242,8 +244,9 @@ insert(struct db *db, const struct order *in, struct invoice *v)
 	const struct line *line = in->lines.items;
 	enum err err;
 
-	if ((err = db_get(db, &number_next, DB_NO_ARGS,
-		 DB_INTO(DB_INT_TO(&v->number)))))
+	if ((err = db_exec(db, &number_next, DB_NO_ARGS))
+	    || (err = db_get(db, &number_last, DB_NO_ARGS,
+		    DB_INTO(DB_INT_TO(&v->number)))))
 		return err;
 	err = db_insert(db, &invoice_insert,
 	    DB_ARGS(DB_INT(v->number), DB_INT(in->user_id),
