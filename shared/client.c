@@ -76,7 +76,7 @@ open_curl(struct client *c, struct transfer *t)
 	curl.easy_setopt(t->curl, CURLOPT_UNIX_SOCKET_PATH, path);
 	curl.easy_setopt(t->curl, CURLOPT_NOSIGNAL, 1L);
 	curl.easy_setopt(t->curl, CURLOPT_CONNECTTIMEOUT_MS, 1000L);
-	curl.easy_setopt(t->curl, CURLOPT_PROXY, "");
+	curl.easy_setopt(t->curl, CURLOPT_NOPROXY, "*");
 	curl.easy_setopt(t->curl, CURLOPT_FOLLOWLOCATION, 0L);
 	curl.easy_setopt(t->curl, CURLOPT_WRITEFUNCTION, take_body);
 	curl.easy_setopt(t->curl, CURLOPT_WRITEDATA, &t->body);
@@ -126,7 +126,6 @@ all_headers(struct arena *a, const struct client_call *call, int64_t ms)
 
 	list = header(list, a, "Content-Type",
 	    call->body != NULL ? "application/json" : "");
-	list = header(list, a, "Expect", "");
 	list = header(list, a, "Idempotency-Key", call->key);
 	list = header(list, a, "X-Request-Id", call->trace);
 	return header(list, a, "X-Deadline-Ms",

@@ -435,6 +435,43 @@ open_before_step(struct t *t, int step, const char *sql, struct db *db)
 	    sqlite3_exec(db->handle, sql, NULL, NULL, NULL), SQLITE_OK);
 }
 
+/* All rows that SQL answers, as text. */
+static const char *
+rows_of(struct t *t, struct db *db, const char *sql)
+{
+	sqlite3_stmt *s;
+	struct buf b;
+
+	buf_init(&b, &t->arena);
+	assert_int_equal(
+	    sqlite3_prepare_v2(db->handle, sql, -1, &s, NULL), SQLITE_OK);
+	while (sqlite3_step(s) == SQLITE_ROW) {
+		json_open(&b, NULL, '[');
+		for (int i = 0; i < sqlite3_column_count(s); i++)
+			json_text(
+			    &b, NULL, (const char *)sqlite3_column_text(s, i));
+		json_close(&b, ']');
+	}
+	sqlite3_finalize(s);
+	return b.data;
+}
+
+void
+assert_kept(struct t *t, int step, const char *sql,
+    const char *const *queries, struct db *db)
+{
+	const char *before[16];
+
+	open_before_step(t, step, sql, db);
+	for (size_t i = 0; queries[i] != NULL; i++) {
+		before[i] = rows_of(t, db, queries[i]);
+		assert_non_null(before[i]);
+	}
+	assert_int_equal(migrate(db, service.name, service.schema), OK);
+	for (size_t i = 0; queries[i] != NULL; i++)
+		assert_string_equal(rows_of(t, db, queries[i]), before[i]);
+}
+
 extern const struct stmt __start_coster_stmt[], __stop_coster_stmt[];
 
 static bool

@@ -538,6 +538,26 @@ test_message__old_ones_go_but_no_id_comes_back(void **state)
 	assert_int_equal(int_at(&rep, "id"), 6);
 }
 
+static void
+test_message__step_4_keeps_what_there_is(void **state)
+{
+	static const char *const kept[]
+	    = { "SELECT * FROM mail ORDER BY id", NULL };
+	struct t *t = *state;
+	struct db db;
+
+	assert_kept(t, 4,
+	    "INSERT INTO mail VALUES"
+	    " (4, 'k', 7, 'a@b.example', 1, 's', 't', 'h', 'queued', 2, 3,"
+	    "  'busy', 5, NULL, 6),"
+	    " (9, 'l', NULL, NULL, 0, NULL, NULL, NULL, 'failed', 1, 2, NULL,"
+	    "  3, NULL, 4),"
+	    " (2, 'm', NULL, 'c@d.example', 1, 's', NULL, NULL, 'sent', 1, 2,"
+	    "  NULL, 3, 4, 5)",
+	    kept, &db);
+	db_close(&db);
+}
+
 int
 main(void)
 {
@@ -559,6 +579,7 @@ main(void)
 		TEST(test_message__bad_queries_are_refused),
 		TEST(test_message__erasure_forgets_the_person),
 		TEST(test_message__old_ones_go_but_no_id_comes_back),
+		TEST(test_message__step_4_keeps_what_there_is),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

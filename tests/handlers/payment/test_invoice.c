@@ -521,6 +521,49 @@ test_invoice__step_3_tells_nothing_again(void **state)
 	db_close(&db);
 }
 
+static void
+test_invoice__step_4_keeps_what_there_is(void **state)
+{
+	static const char *const kept[] = {
+		"SELECT * FROM invoice ORDER BY id",
+		"SELECT * FROM invoice_line ORDER BY invoice_id, position",
+		"SELECT * FROM attempt ORDER BY id",
+		"SELECT * FROM refund ORDER BY id",
+		"SELECT name, sql FROM sqlite_schema WHERE type = 'index'"
+		" AND sql IS NOT NULL ORDER BY name",
+		NULL,
+	};
+	struct t *t = *state;
+	struct db db;
+
+	assert_kept(t, 4,
+	    "INSERT INTO invoice VALUES"
+	    " (5, 1, 7, 'refunded', 'EUR', 20, 20, 20, 3, 4, 5, 6, 2),"
+	    " (6, 2, 8, 'open', 'USD', 9, 0, 0, NULL, 4, NULL, 6, 1);"
+	    "INSERT INTO invoice_line VALUES (6, 0, 11, 'Cup', 3, 3),"
+	    " (5, 1, 12, 'Tea', 1, 12), (5, 0, 13, 'Hat', 2, 4);"
+	    "INSERT INTO attempt VALUES"
+	    " (3, 5, 'sandbox', 'a', 20, 'succeeded', 'x', 'r', 1, 2, 3, 4),"
+	    " (4, 6, 'sandbox', 'b', 9, 'unknown', NULL, NULL, 0, 2, 3, NULL);"
+	    "INSERT INTO refund VALUES"
+	    " (9, 5, 3, 'sandbox', 'c', 20, 'succeeded', 'y', NULL, 1, 2, 3, 4)",
+	    kept, &db);
+	/* Still of an invoice, and of an attempt. */
+	assert_int_equal(sqlite3_exec(db.handle,
+			     "DELETE FROM refund; DELETE FROM attempt;"
+			     "DELETE FROM invoice WHERE id = 6",
+			     NULL, NULL, NULL),
+	    SQLITE_CONSTRAINT_FOREIGNKEY);
+	assert_int_equal(
+	    sqlite3_exec(db.handle,
+		"INSERT INTO refund VALUES"
+		" (1, 5, 3, 'sandbox', 'c', 20, 'started', 'y', NULL, 1, 2, 3,"
+		" 4)",
+		NULL, NULL, NULL),
+	    SQLITE_CONSTRAINT_FOREIGNKEY);
+	db_close(&db);
+}
+
 int
 main(void)
 {
@@ -530,6 +573,7 @@ main(void)
 		TEST(test_invoice__only_what_stays_open_keeps_its_reservation),
 		TEST(test_invoice__many_keep_their_reservations),
 		TEST(test_invoice__step_3_tells_nothing_again),
+		TEST(test_invoice__step_4_keeps_what_there_is),
 		TEST(
 		    test_invoice__made_before_the_clock_was_set_back_keeps_its_reservation),
 		TEST(test_invoice__bad_bodies_are_refused),

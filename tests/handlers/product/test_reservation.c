@@ -705,12 +705,42 @@ test_reservation__of_a_product_deleted_meanwhile_is_kept(void **state)
 	assert_int_equal(stock_of(t, 1), 7);
 }
 
+static void
+test_reservation__step_3_keeps_what_there_is(void **state)
+{
+	static const char *const kept[] = {
+		"SELECT * FROM reservation ORDER BY id",
+		"SELECT * FROM reservation_line"
+		" ORDER BY reservation_id, product_id",
+		NULL,
+	};
+	struct t *t = *state;
+	struct db db;
+
+	assert_kept(t, 3,
+	    "INSERT INTO product (id, sku, name, description, price, currency,"
+	    " attributes, created_at, updated_at) VALUES"
+	    " (1, 'a', 'Tea', '', 1, 'EUR', '{}', 0, 0),"
+	    " (2, 'b', 'Cup', '', 1, 'EUR', '{}', 0, 0);"
+	    "INSERT INTO reservation VALUES (5, 'committed', 8, 7, 2),"
+	    " (3, 'held', 9, 6, 0), (8, 'released', 5, 4, 0);"
+	    "INSERT INTO reservation_line VALUES (5, 2, 1), (5, 1, 4),"
+	    " (3, 1, 9)",
+	    kept, &db);
+	assert_int_equal(sqlite3_exec(db.handle,
+			     "DELETE FROM reservation WHERE id = 3", NULL, NULL,
+			     NULL),
+	    SQLITE_CONSTRAINT_FOREIGNKEY);
+	db_close(&db);
+}
+
 #define TEST_STOCK(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
+		TEST_STOCK(test_reservation__step_3_keeps_what_there_is),
 		TEST_STOCK(test_reservation__holds_all_lines),
 		TEST_STOCK(test_reservation__of_one_product_twice_is_the_sum),
 		TEST_STOCK(test_reservation__refuses_all_when_one_line_fails),
