@@ -18,7 +18,6 @@ static const struct {
 	{ ROUTE_SLOW, "slow" },
 	{ ROUTE_SECRET, "secret" },
 	{ ROUTE_MAYBE_BODY, "maybe-body" },
-	{ ROUTE_RECALLS, "recalls" },
 	{ ROUTE_EMPTY, "empty" },
 	{ ROUTE_TAGGED, "tagged" },
 };

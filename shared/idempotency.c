@@ -87,12 +87,13 @@ key_of(const struct req *r)
 static struct name
 name_of(const struct req *r)
 {
-	const unsigned none = ROUTE_SECRET | ROUTE_RECALLS;
 	const char *key = key_of(r);
 
 	if (*key == '\0')
 		return (struct name) { SCOPE_REQUEST,
-			r->route->flags & none ? "" : r->param[PARAM_REQUEST_ID] };
+			r->route->flags & ROUTE_SECRET
+			    ? ""
+			    : r->param[PARAM_REQUEST_ID] };
 	return (struct name) { arena_printf(r->arena, "%s %lld %s %s",
 				   role_name(r->caller.role),
 				   (long long)r->caller.uid,

@@ -36,9 +36,6 @@ enum route_flags {
 	ROUTE_SLOW = 1 << 8, /* hashes, calls or streams: on a worker thread */
 	ROUTE_SECRET = 1 << 9, /* its reply holds a secret: it is not stored */
 	ROUTE_MAYBE_BODY = 1 << 10, /* all of its body may be left out */
-	/* Without an Idempotency-Key its endpoint itself knows a REQUEST_ID that
-	 * comes again: its reply is not stored. */
-	ROUTE_RECALLS = 1 << 13,
 
 	/* How it speaks HTTP. */
 	ROUTE_EMPTY = 1 << 11, /* its reply has no body: any Accept will do */

@@ -461,15 +461,24 @@ assert_kept(struct t *t, int step, const char *sql,
     const char *const *queries, struct db *db)
 {
 	const char *before[16];
+	size_t count = 0;
 
 	open_before_step(t, step, sql, db);
-	for (size_t i = 0; queries[i] != NULL; i++) {
-		before[i] = rows_of(t, db, queries[i]);
-		assert_non_null(before[i]);
+	for (; queries[count] != NULL; count++) {
+		assert_true(count < ARRAY_LEN(before));
+		before[count] = rows_of(t, db, queries[count]);
+		assert_string_not_equal(before[count], "");
 	}
 	assert_int_equal(migrate(db, service.name, service.schema), OK);
-	for (size_t i = 0; queries[i] != NULL; i++)
+	for (size_t i = 0; i < count; i++)
 		assert_string_equal(rows_of(t, db, queries[i]), before[i]);
+}
+
+void
+assert_refused(struct db *db, int code, const char *sql)
+{
+	assert_int_equal(
+	    sqlite3_exec(db->handle, sql, NULL, NULL, NULL), code);
 }
 
 extern const struct stmt __start_coster_stmt[], __stop_coster_stmt[];

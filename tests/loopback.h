@@ -99,10 +99,13 @@ int64_t sql_int_in(struct db *db, const char *sql);
 void open_before_step(
     struct t *t, int step, const char *sql, struct db *db);
 
-/* Fails unless queries, ended by NULL, have the same rows before a step of the schema
- * and after the last; before that SQL text is executed. The caller closes it. */
+/* Fails unless queries, ended by NULL, have the same rows, and some, before a step of
+ * the schema and after the last; before that SQL text is executed. The caller closes
+ * it. */
 void assert_kept(struct t *t, int step, const char *sql,
     const char *const *queries, struct db *db);
+/* Fails unless SQL text ends with this extended result code. */
+void assert_refused(struct db *db, int code, const char *sql);
 
 /* Fails unless every statement of the program whose SQL matches the fnmatch(3)
  * pattern reads along an index, without a scan of a table and without sorting;

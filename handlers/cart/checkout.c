@@ -37,7 +37,7 @@ static const struct field_table no_fields; /* {} */
 static const struct route routes[] = {
 	{ "POST", "/user/{uid}/cart/checkout", post_checkout,
 	    ROUTE_SELF | ROUTE_ADMIN | ROUTE_SLOW | ROUTE_MAYBE_BODY
-		| ROUTE_TAGGED | ROUTE_RECALLS,
+		| ROUTE_TAGGED,
 	    .body = &no_fields },
 };
 const struct route_table checkout_routes = ROUTES(routes);
@@ -79,28 +79,32 @@ STMT(checkout_insert,
 
 STMT(cart_freeze, "UPDATE cart SET checkout_id = $2 WHERE user_id = $1");
 
+/* When the row is gone, its number may be another checkout's. */
+#define SAME "nr = $1 AND id = $2"
+
 /* Only the newest of a user can be running. */
 STMT(checkout_newest, "SELECT max(nr) FROM checkout WHERE user_id = $1");
 
 STMT(checkout_take,
-    "UPDATE checkout SET attempts = attempts + 1, holder = $2,"
-    " leased_until = $3 WHERE nr = $1 AND " RUNNING
+    "UPDATE checkout SET attempts = attempts + 1,"
+    " holder = coalesce($2, holder), leased_until = $3"
+    " WHERE nr = $1 AND " RUNNING
     " AND (" FREE("$4", "$3") " OR holder = $2)"
     " RETURNING " CHECKOUT_COLUMNS);
 
-/* Done for the request $2, which nginx repeats; or, when the cart is empty, which $3
- * says with 1, for one that has not had its answer. */
+/* Done for the request $2, which nginx repeats; or, with $3 = 1, which says that the
+ * cart is empty, for one that has not had its answer. */
 STMT(checkout_done,
     "SELECT " CHECKOUT_COLUMNS " FROM checkout WHERE nr = $1"
     " AND state = 'done'"
     " AND (holder = $2 OR ($3 = 1 AND answered_at IS NULL))");
 
 STMT(checkout_record,
-    "UPDATE checkout SET state = $3, reservation_id = $4, invoice_id = $5,"
-    " invoice = $6, problem = $7, leased_until = NULL, updated_at = $8"
-    " WHERE nr = $1 AND attempts = $2 AND " RUNNING);
+    "UPDATE checkout SET state = $4, reservation_id = $5, invoice_id = $6,"
+    " invoice = $7, problem = $8, leased_until = NULL, updated_at = $9"
+    " WHERE " SAME " AND attempts = $3 AND " RUNNING);
 
-STMT(checkout_answered, "UPDATE checkout SET answered_at = $2 WHERE nr = $1");
+STMT(checkout_answered, "UPDATE checkout SET answered_at = $3 WHERE " SAME);
 
 STMT(checkout_due,
     "SELECT nr FROM checkout WHERE " RUNNING
@@ -218,7 +222,7 @@ record(struct ctx *ctx, const struct checkout *c)
 	if (err)
 		return err; /* the lease runs out */
 	err = db_exec(db, &checkout_record,
-	    DB_ARGS(DB_INT(c->nr), DB_INT(c->attempts),
+	    DB_ARGS(DB_INT(c->nr), DB_TEXT(c->id), DB_INT(c->attempts),
 		DB_TEXT(states[c->state].name), DB_INT(c->reservation_id),
 		DB_INT(c->invoice_id), DB_TEXT(c->invoice), DB_TEXT(c->problem),
 		DB_INT(clock_ms())));
@@ -281,7 +285,7 @@ snapshot(struct req *r, const char **lines)
 }
 
 /* REQUEST_ID: nginx's repetition of a request whose instance died takes over
- * what that held. */
+ * what that held, or finds what came of it. */
 static const char *
 holder(const struct req *r)
 {
@@ -366,7 +370,7 @@ reply_invoice(struct req *r, const struct checkout *c)
 	if (!db_in_transaction(r->db) && (err = db_begin(r->db)))
 		return err;
 	err = db_exec(r->db, &checkout_answered,
-	    DB_ARGS(DB_INT(c->nr), DB_INT(clock_ms())));
+	    DB_ARGS(DB_INT(c->nr), DB_TEXT(c->id), DB_INT(clock_ms())));
 	if (err)
 		return err;
 	json_raw(reply_json(r, 201), NULL, c->invoice);

@@ -122,9 +122,8 @@ CREATE INDEX checkout_by_due ON checkout (updated_at) WHERE state IN ('reserve',
 CREATE INDEX checkout_by_user ON checkout (user_id, created_at);
 CREATE INDEX cart_item_by_seen ON cart_item (seen_at);
 
--- step 4: less work for each checkout: no index but by its user, whose newest is the one that may
--- run; and its state is compared one by one, because a list in a CHECK is made into a table at each
--- write
+-- step 4: less work for each checkout: no index by its id, as it is its user's newest while it runs;
+-- and its state is compared one by one, because a list in a CHECK is made into a table at each write
 
 CREATE TABLE new_checkout (
     nr             INTEGER PRIMARY KEY, -- in the order they began
@@ -138,7 +137,7 @@ CREATE TABLE new_checkout (
     invoice        TEXT,              -- JSON: the invoice as payment gave it
     problem        TEXT,              -- type of the problem it was undone for
     attempts       INTEGER NOT NULL DEFAULT 1, -- times it was taken up; an earlier taker has lost it
-    holder         TEXT,              -- REQUEST_ID of the request that took it up; NULL: the job, or none
+    holder         TEXT,              -- REQUEST_ID of the last request that took it up; NULL: none with one
     leased_until   INTEGER,           -- its taker's alone until then; NULL: anybody's
     answered_at    INTEGER,           -- when a client was given the invoice; NULL: none was yet
     created_at     INTEGER NOT NULL,

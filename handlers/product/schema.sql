@@ -56,22 +56,17 @@ CREATE VIRTUAL TABLE product_search USING fts5 (name, description, sku, category
 
 DROP INDEX reservation_line_by_product;
 
--- step 3: less work for each reservation: a line is one row in the order of its key, not two, and
+-- step 3: less work for each reservation: a line is one row in the order of its key, not two; and
 -- its status is compared one by one, because a list in a CHECK is made into a table at each write
 
-CREATE TABLE new_reservation (
-    id         INTEGER PRIMARY KEY,
-    status     TEXT NOT NULL
-               CHECK (status = 'held' OR status = 'committed' OR status = 'released'),
-    expires_at INTEGER NOT NULL,     -- then a held one is released
-    created_at INTEGER NOT NULL,
-    shortfall  INTEGER NOT NULL DEFAULT 0 -- pieces of it that were not there any more
-) STRICT;
-
-INSERT INTO new_reservation SELECT id, status, expires_at, created_at, shortfall FROM reservation;
+PRAGMA writable_schema = ON;
+UPDATE sqlite_schema SET sql = replace(sql, 'status IN (''held'', ''committed'', ''released'')',
+    'status = ''held'' OR status = ''committed'' OR status = ''released''')
+    WHERE name = 'reservation';
+PRAGMA writable_schema = RESET;
 
 CREATE TABLE new_line (
-    reservation_id INTEGER NOT NULL REFERENCES new_reservation (id),
+    reservation_id INTEGER NOT NULL REFERENCES reservation (id),
     product_id     INTEGER NOT NULL REFERENCES product (id),
     quantity       INTEGER NOT NULL CHECK (quantity > 0),
     PRIMARY KEY (reservation_id, product_id)
@@ -81,8 +76,4 @@ INSERT INTO new_line SELECT reservation_id, product_id, quantity
     FROM reservation_line ORDER BY reservation_id, product_id;
 
 DROP TABLE reservation_line;
-DROP TABLE reservation;
-ALTER TABLE new_reservation RENAME TO reservation;
 ALTER TABLE new_line RENAME TO reservation_line;
-
-CREATE INDEX reservation_by_expiry ON reservation (expires_at) WHERE status = 'held';

@@ -5,6 +5,8 @@
  */
 #include "tests/loopback.h"
 
+#include <regex.h>
+
 #include "shared/req.h"
 #include "shared/service.h"
 
@@ -258,6 +260,32 @@ test_rules__each_statement_reads_along_an_index(void **state)
 	assert_true(check_plans_but(*state, "*", as_it_should_be) > 10);
 }
 
+/* SQLite makes a list of three and more into a table, at each write that it checks. */
+static void
+test_rules__no_check_has_a_list(void **state)
+{
+	sqlite3 *db = worker(*state)->db.handle;
+	sqlite3_stmt *s;
+	regex_t list;
+
+	assert_int_equal(regcomp(&list, "CHECK \\([^)]* IN \\([^)]*,[^)]*,",
+			     REG_EXTENDED | REG_NOSUB),
+	    0);
+	assert_int_equal(sqlite3_prepare_v2(db,
+			     "SELECT sql FROM sqlite_schema"
+			     " WHERE type = 'table'",
+			     -1, &s, NULL),
+	    SQLITE_OK);
+	while (sqlite3_step(s) == SQLITE_ROW) {
+		const char *sql = (const char *)sqlite3_column_text(s, 0);
+
+		if (regexec(&list, sql, 0, NULL, 0) == 0)
+			fail_msg("in a CHECK of %s", sql);
+	}
+	sqlite3_finalize(s);
+	regfree(&list);
+}
+
 int
 main(void)
 {
@@ -266,6 +294,7 @@ main(void)
 		TEST(test_rules__a_token_that_is_over_opens_nothing),
 		TEST(test_rules__no_route_is_missing),
 		TEST(test_rules__each_statement_reads_along_an_index),
+		TEST(test_rules__no_check_has_a_list),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -202,6 +202,26 @@ test_migrate__instances_that_start_together_do_it_once(void **state)
 
 #define MIGRATE_TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 
+/* A step may; afterwards nobody may. */
+static void
+test_migrate__may_change_the_schema_itself(void **state)
+{
+#define CHANGE                                                                 \
+	"PRAGMA writable_schema = ON;"                                         \
+	"UPDATE sqlite_schema SET sql = replace(sql, 'TEXT', 'INTEGER')"       \
+	" WHERE name = 'thing';"                                               \
+	"PRAGMA writable_schema = RESET;\n"
+	(void)state;
+	assert_int_equal(
+	    migrate(&db, "x", STEP_1 "\n-- step 2: itself\n" CHANGE), OK);
+	assert_int_equal(sqlite3_exec(db.handle,
+			     "INSERT INTO thing (name) VALUES ('second')", NULL,
+			     NULL, NULL),
+	    SQLITE_CONSTRAINT_DATATYPE);
+	assert_int_not_equal(
+	    sqlite3_exec(db.handle, CHANGE, NULL, NULL, NULL), SQLITE_OK);
+}
+
 int
 main(void)
 {
@@ -210,6 +230,7 @@ main(void)
 		MIGRATE_TEST(test_migrate__applies_all_steps_in_order),
 		MIGRATE_TEST(test_migrate__a_step_added_later_keeps_the_data),
 		MIGRATE_TEST(test_migrate__components_have_steps_of_their_own),
+		MIGRATE_TEST(test_migrate__may_change_the_schema_itself),
 		MIGRATE_TEST(test_migrate__a_newer_database_is_refused),
 		MIGRATE_TEST(test_migrate__a_failing_step_leaves_nothing_behind),
 		MIGRATE_TEST(

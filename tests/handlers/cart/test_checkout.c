@@ -550,8 +550,8 @@ test_checkout__is_one_takers_at_a_time(void **state)
 	assert_is_invoice(&rep);
 }
 
-/* nginx repeats a request whose instance died when it had its reply already: it is no
- * checkout of what came into the cart since. */
+/* nginx repeats a request whose instance died with the reply: that is no checkout of
+ * what came into the cart since. */
 static void
 test_checkout__that_is_done_is_answered_again(void **state)
 {
@@ -580,7 +580,26 @@ test_checkout__that_is_done_is_answered_again(void **state)
 	assert_status(&rep, 201);
 	assert_int_equal(int_at(&rep, "id"), 8);
 	assert_int_equal(items(t), 0);
-	assert_int_equal(sql_int(t, "SELECT count(*) FROM idempotency"), 0);
+}
+
+static void
+test_checkout__that_the_job_ended_is_answered_again(void **state)
+{
+	struct t *t = *state;
+	struct reply_seen rep;
+
+	get_stuck(t);
+	sql_int(t, "UPDATE checkout SET holder = 'r1'");
+	peer(t, INVOICE, 201, INVOICE_7);
+	assert_int_equal(run_job(t, "resume checkouts"), 0);
+	sql_int(t, "DELETE FROM cart");
+	fill_cart(t);
+	rep = call_with(t,
+	    &(struct call) { "POST", CHECKOUT, NULL, AS_USER(1),
+		{ [PARAM_REQUEST_ID] = "r1" } });
+	assert_is_invoice(&rep);
+	assert_int_equal(items(t), 2);
+	assert_int_equal(in_state(t, "done"), 1);
 }
 
 /* Given by a clock that was ahead. */
@@ -615,6 +634,30 @@ test_checkout__who_lost_it_records_nothing(void **state)
 	assert_int_equal(sql_int(t, "SELECT reservation_id FROM checkout"),
 	    INT_NONE);
 	assert_true(is_frozen(t));
+}
+
+/* It is gone, with its user or by a restore, and its number is another's. */
+static void
+test_checkout__that_is_gone_records_nothing(void **state)
+{
+	struct t *t = *state;
+	struct reply_seen rep;
+
+	fill_cart(t);
+	sql_int(t,
+	    "CREATE TRIGGER other AFTER INSERT ON checkout"
+	    " WHEN NEW.user_id = 1 BEGIN"
+	    " DELETE FROM checkout WHERE nr = NEW.nr;"
+	    " INSERT INTO checkout (nr, id, user_id, state, lines, created_at,"
+	    "  updated_at) VALUES (NEW.nr, 'x', 2, 'reserve', '[]', 0, 0); END");
+	peer(t, RESERVE, 201, RESERVED);
+	peer(t, INVOICE, 201, INVOICE_7);
+	rep = check_out(t);
+	assert_problem(&rep, 503, NULL);
+	assert_int_equal(sql_int(t,
+			     "SELECT count(*) FROM checkout WHERE user_id = 2"
+			     " AND state = 'reserve' AND invoice_id IS NULL"),
+	    1);
 }
 
 static void
@@ -833,10 +876,10 @@ test_checkout__steps_3_and_4_keep_what_there_is(void **state)
 	    " (2, 1, 12, 1, 'Cup', 1200, 'EUR', NULL, 22, 21, 1)",
 	    kept, &db);
 	/* Still with a cart of its own. */
-	assert_int_equal(
-	    sqlite3_exec(db.handle, "UPDATE cart_item SET user_id = 3", NULL,
-		NULL, NULL),
-	    SQLITE_CONSTRAINT_FOREIGNKEY);
+	assert_refused(&db, SQLITE_CONSTRAINT_FOREIGNKEY,
+	    "UPDATE cart_item SET user_id = 3");
+	assert_refused(&db, SQLITE_CONSTRAINT_CHECK,
+	    "UPDATE checkout SET state = 'open'");
 	db_close(&db);
 }
 
@@ -864,8 +907,10 @@ main(void)
 		TEST(test_checkout__is_carried_on_after_a_crash),
 		TEST(test_checkout__is_one_takers_at_a_time),
 		TEST(test_checkout__that_is_done_is_answered_again),
+		TEST(test_checkout__that_the_job_ended_is_answered_again),
 		TEST(test_checkout__a_lease_ends_when_the_clock_is_set_back),
 		TEST(test_checkout__who_lost_it_records_nothing),
+		TEST(test_checkout__that_is_gone_records_nothing),
 		TEST(test_checkout__freezes_the_cart),
 		TEST(test_checkout__is_undone_when_late_without_invoice),
 		TEST(test_checkout__is_done_when_late_with_invoice),

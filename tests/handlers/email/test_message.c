@@ -555,6 +555,8 @@ test_message__step_4_keeps_what_there_is(void **state)
 	    " (2, 'm', NULL, 'c@d.example', 1, 's', NULL, NULL, 'sent', 1, 2,"
 	    "  NULL, 3, 4, 5)",
 	    kept, &db);
+	assert_refused(&db, SQLITE_CONSTRAINT_CHECK,
+	    "UPDATE mail SET status = 'open'");
 	db_close(&db);
 }
 

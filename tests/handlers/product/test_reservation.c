@@ -727,10 +727,14 @@ test_reservation__step_3_keeps_what_there_is(void **state)
 	    "INSERT INTO reservation_line VALUES (5, 2, 1), (5, 1, 4),"
 	    " (3, 1, 9)",
 	    kept, &db);
-	assert_int_equal(sqlite3_exec(db.handle,
-			     "DELETE FROM reservation WHERE id = 3", NULL, NULL,
-			     NULL),
-	    SQLITE_CONSTRAINT_FOREIGNKEY);
+	assert_refused(&db, SQLITE_CONSTRAINT_FOREIGNKEY,
+	    "DELETE FROM reservation WHERE id = 3");
+	assert_refused(&db, SQLITE_CONSTRAINT_FOREIGNKEY,
+	    "DELETE FROM product WHERE id = 2");
+	assert_refused(&db, SQLITE_CONSTRAINT_CHECK,
+	    "UPDATE reservation SET status = 'open'");
+	assert_refused(&db, SQLITE_CONSTRAINT_CHECK,
+	    "UPDATE reservation_line SET quantity = 0");
 	db_close(&db);
 }
 
