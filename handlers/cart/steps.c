@@ -261,7 +261,6 @@ enum err
 step_invoice(struct ctx *ctx, struct checkout *c)
 {
 	struct client_reply reply;
-	struct buf b;
 	enum err err;
 
 	if ((err = check_time(ctx, c)))
@@ -271,8 +270,6 @@ step_invoice(struct ctx *ctx, struct checkout *c)
 	CRASH_POINT("after-invoice");
 	if (err || (err = judge(c, &invoices, &reply, &c->invoice_id)))
 		return err;
-	buf_init(&b, &ctx->arena);
-	json_tree(&b, NULL, reply.body);
-	c->invoice = b.data;
+	c->invoice = json_tree_text(reply.body);
 	return OK;
 }
