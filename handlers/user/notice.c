@@ -23,15 +23,20 @@ tell(struct db *db, int64_t id, const char *about, struct outbox_message m)
 	return outbox_put(db, &m);
 }
 
-/* Mails of a kind have a subject of their own: one that email lets wait holds up no
- * other. */
-static const char *const mails[]
-    = { "email", "welcome", "verification", "password_reset" };
+/* The templates of mails that email may let wait, each a subject of its own, so that
+ * none holds up another; and the subject of all other mails. */
+enum { MAIL_WELCOME = PROOF__COUNT, MAIL_OTHER, MAIL__COUNT };
+static const char *const mails[MAIL__COUNT] = {
+	[PROOF_VERIFICATION] = "verification",
+	[PROOF_RESET] = "password_reset",
+	[MAIL_WELCOME] = "welcome",
+	[MAIL_OTHER] = "email",
+};
 
 /* To the address that the user has by then: one that was left meanwhile is no
  * user's, and refused. */
 static enum err
-mail(struct db *db, int64_t id, const char *template, const char *var,
+mail(struct db *db, int64_t id, size_t which, const char *var,
     const char *value)
 {
 	struct buf b;
@@ -39,12 +44,12 @@ mail(struct db *db, int64_t id, const char *template, const char *var,
 	buf_init(&b, db->arena);
 	json_open(&b, NULL, '{');
 	json_int(&b, "user_id", id);
-	json_text(&b, "template", template);
+	json_text(&b, "template", mails[which]);
 	json_open(&b, "vars", '{');
 	json_text(&b, var, value);
 	json_close(&b, '}');
 	json_close(&b, '}');
-	return tell(db, id, template,
+	return tell(db, id, mails[which],
 	    (struct outbox_message) {
 		.method = "POST", .path = "/send_email/", .body = b.data });
 }
@@ -84,21 +89,21 @@ notice_registered(
     struct db *db, int64_t id, const char *email, const char *name)
 {
 	bool plain = name != NULL && is_plain_name(name);
-	enum err err = mail(db, id, "welcome", "name", plain ? name : email);
+	enum err err = mail(db, id, MAIL_WELCOME, "name", plain ? name : email);
 
 	return err ? err : record(db, id, "user.registered");
 }
 
 enum err
-notice_link(struct db *db, int64_t id, const char *template, const char *link)
+notice_link(struct db *db, int64_t id, enum proof kind, const char *link)
 {
-	return mail(db, id, template, "link", link);
+	return mail(db, id, kind, "link", link);
 }
 
 enum err
 notice_password_changed(struct db *db, int64_t id)
 {
-	return tell(db, id, "email",
+	return tell(db, id, mails[MAIL_OTHER],
 	    (struct outbox_message) { .method = "POST",
 		.path = "/send_email/",
 		.body = arena_printf(db->arena,
@@ -117,7 +122,7 @@ notice_address_changed(struct db *db, int64_t id, const char *left)
 	json_text(&b, "to", left);
 	json_text(&b, "template", "address_changed");
 	json_close(&b, '}');
-	return tell(db, id, "email",
+	return tell(db, id, mails[MAIL_OTHER],
 	    (struct outbox_message) {
 		.method = "POST", .path = "/send_email/", .body = b.data });
 }
@@ -125,7 +130,7 @@ notice_address_changed(struct db *db, int64_t id, const char *left)
 enum err
 notice_forget_mails(struct db *db, int64_t id, const char *email)
 {
-	return tell(db, id, "email",
+	return tell(db, id, mails[MAIL_OTHER],
 	    (struct outbox_message) { .method = "DELETE",
 		.path = arena_printf(db->arena, "/send_email/?to=%s",
 		    text_percent_encode(db->arena, email)) });

@@ -33,7 +33,7 @@ static const struct route routes[] = {
 const struct route_table proof_routes = ROUTES(routes);
 
 static const struct kind {
-	const char *name; /* in the database, and the template of its mail */
+	const char *name; /* in the database */
 	const char *const *url, *page;
 	int64_t good_for;
 } kinds[] = {
@@ -122,7 +122,7 @@ proof_send(struct ctx *ctx, enum proof which, int64_t user_id)
 	else
 		link = arena_printf(&ctx->arena, "%s%s#%s",
 		    ctx->app->settings.public_url, kind->page, token);
-	return notice_link(&ctx->db, user_id, kind->name, link);
+	return notice_link(&ctx->db, user_id, which, link);
 }
 
 enum err

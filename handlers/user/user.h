@@ -85,7 +85,7 @@ MUST_USE enum err proofs_drop(struct db *db, int64_t user_id);
 MUST_USE enum err notice_registered(
     struct db *db, int64_t id, const char *email, const char *name);
 MUST_USE enum err notice_link(
-    struct db *db, int64_t id, const char *template, const char *link);
+    struct db *db, int64_t id, enum proof kind, const char *link);
 MUST_USE enum err notice_password_changed(struct db *db, int64_t id);
 MUST_USE enum err notice_address_changed(
     struct db *db, int64_t id, const char *left);
