@@ -131,12 +131,15 @@ is_good_key(const char *key)
 static enum err
 find(struct req *r, struct name name, struct stored *s)
 {
-	enum err err = db_get(r->db, &idempotency_find,
+	enum err err;
+
+	if (*name.key == '\0')
+		return ERR_NOT_FOUND;
+	err = db_get(r->db, &idempotency_find,
 	    DB_ARGS(DB_TEXT(name.scope), DB_TEXT(name.key)),
 	    DB_INTO(DB_TEXT_TO(&s->fingerprint), DB_INT_TO(&s->status),
 		DB_TEXT_TO(&s->head), DB_BLOB_TO(&s->body, &s->body_len),
 		DB_INT_TO(&s->expires_at)));
-
 	if (err == OK && s->expires_at <= clock_ms())
 		return ERR_NOT_FOUND; /* only not pruned yet */
 	return err;
@@ -211,13 +214,10 @@ start_key(struct req *r, enum idempotency *what)
 static enum err
 start_request(struct req *r, enum idempotency *what)
 {
-	struct name name = name_of(r);
 	struct stored s;
-	enum err err;
+	enum err err = find(r, name_of(r), &s);
 
-	if (*name.key == '\0')
-		return OK;
-	if ((err = find(r, name, &s)))
+	if (err)
 		return err == ERR_NOT_FOUND ? OK : err;
 	replay(r, &s);
 	*what = IDEMPOTENCY_REPLAYED;
@@ -239,10 +239,9 @@ idempotency_start(struct req *r, enum idempotency *what)
 bool
 idempotency_recall(struct req *r)
 {
-	struct name name = name_of(r);
 	struct stored s;
 
-	if (*name.key == '\0' || find(r, name, &s) || s.status == INT_NONE
+	if (find(r, name_of(r), &s) || s.status == INT_NONE
 	    || (s.fingerprint != NULL
 		&& strcmp(s.fingerprint, fingerprint_of(r)) != 0))
 		return false;
