@@ -23,8 +23,8 @@ tell(struct db *db, int64_t id, const char *about, struct outbox_message m)
 	return outbox_put(db, &m);
 }
 
-/* The templates of mails that email may let wait, each a subject of its own, so that
- * none holds up another; and the subject of all other mails. */
+/* Templates whose mails have a subject of their own, so that one that email lets wait
+ * holds up no other; and the subject of all other mails. */
 enum { MAIL_WELCOME = PROOF__COUNT, MAIL_OTHER, MAIL__COUNT };
 static const char *const mails[MAIL__COUNT] = {
 	[PROOF_VERIFICATION] = "verification",

@@ -200,8 +200,6 @@ test_migrate__instances_that_start_together_do_it_once(void **state)
 	pthread_barrier_destroy(&start);
 }
 
-#define MIGRATE_TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
-
 /* A step may; afterwards nobody may. */
 static void
 test_migrate__may_change_the_schema_itself(void **state)
@@ -221,6 +219,8 @@ test_migrate__may_change_the_schema_itself(void **state)
 	assert_int_not_equal(
 	    sqlite3_exec(db.handle, CHANGE, NULL, NULL, NULL), SQLITE_OK);
 }
+
+#define MIGRATE_TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 
 int
 main(void)
