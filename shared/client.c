@@ -15,7 +15,6 @@
 /* A call in hand. */
 struct transfer {
 	CURL *curl; /* with the options that are the same for all; or NULL */
-	struct curl_slist *headers;
 	struct buf body;
 	CURLcode code;
 	int status;
@@ -73,6 +72,7 @@ open_curl(struct client *c, struct transfer *t)
 	    || (c->multi == NULL && (c->multi = curl.multi_init()) == NULL))
 		abort();
 	curl.easy_setopt(t->curl, CURLOPT_PRIVATE, t);
+	curl.easy_setopt(t->curl, CURLOPT_URL, "http://coster");
 	curl.easy_setopt(t->curl, CURLOPT_UNIX_SOCKET_PATH, path);
 	curl.easy_setopt(t->curl, CURLOPT_NOSIGNAL, 1L);
 	curl.easy_setopt(t->curl, CURLOPT_CONNECTTIMEOUT_MS, 1000L);
@@ -95,16 +95,23 @@ client_free(struct client *c)
 	free(c);
 }
 
+/* A list with one more field, if there is a value; in the arena. */
 static struct curl_slist *
-header(struct curl_slist *list, struct arena *a, const char *name,
-    const char *value)
+field(struct arena *a, const char *name, const char *value,
+    struct curl_slist *list)
 {
-	if (value != NULL)
-		list = curl.slist_append(
-		    list, arena_printf(a, "%s: %s", name, value));
-	if (list == NULL)
-		abort();
-	return list;
+	struct curl_slist *l;
+	struct buf b;
+
+	if (value == NULL)
+		return list;
+	buf_init(&b, a);
+	buf_adds(&b, name);
+	buf_adds(&b, ": ");
+	buf_adds(&b, value);
+	l = arena_alloc(a, sizeof(*l));
+	*l = (struct curl_slist) { .data = b.data, .next = list };
+	return l;
 }
 
 /* How long a call may take; 0 when the request at hand has no time left. */
@@ -120,33 +127,33 @@ time_for(const struct client *c, int64_t own)
 }
 
 static struct curl_slist *
-all_headers(struct arena *a, const struct client_call *call, int64_t ms)
+all_fields(struct arena *a, const struct client_call *call, int64_t ms)
 {
 	struct curl_slist *list = NULL;
+	struct buf left;
 
-	list = header(list, a, "Content-Type",
-	    call->body != NULL ? "application/json" : "");
-	list = header(list, a, "Idempotency-Key", call->key);
-	list = header(list, a, "X-Request-Id", call->trace);
-	return header(list, a, "X-Deadline-Ms",
-	    arena_printf(a, "%lld", (long long)ms));
+	buf_init(&left, a);
+	buf_addint(&left, ms);
+	list = field(a, "X-Deadline-Ms", left.data, list);
+	list = field(a, "X-Request-Id", call->trace, list);
+	list = field(a, "Idempotency-Key", call->key, list);
+	return field(a, "Content-Type",
+	    call->body != NULL ? "application/json" : "", list);
 }
 
 static void
 begin(struct client *c, struct transfer *t, struct arena *a,
     const struct client_call *call, int64_t ms)
 {
-	const char *url = arena_printf(a, "http://coster%s", call->path);
-
 	open_curl(c, t);
 	buf_init(&t->body, a);
-	t->headers = all_headers(a, call, ms);
-	curl.easy_setopt(t->curl, CURLOPT_URL, url);
+	curl.easy_setopt(t->curl, CURLOPT_REQUEST_TARGET, call->path);
 	curl.easy_setopt(t->curl, CURLOPT_HTTPGET, 1L);
 	curl.easy_setopt(t->curl, CURLOPT_CUSTOMREQUEST, call->method);
 	if (call->body != NULL)
 		curl.easy_setopt(t->curl, CURLOPT_POSTFIELDS, call->body);
-	curl.easy_setopt(t->curl, CURLOPT_HTTPHEADER, t->headers);
+	curl.easy_setopt(
+	    t->curl, CURLOPT_HTTPHEADER, all_fields(a, call, ms));
 	curl.easy_setopt(t->curl, CURLOPT_TIMEOUT_MS, (long)ms);
 	t->code = CURLE_FAILED_INIT;
 	curl.multi_add_handle(c->multi, t->curl);
@@ -158,7 +165,6 @@ end(struct client *c, struct transfer *t)
 	long status = 0;
 
 	curl.multi_remove_handle(c->multi, t->curl);
-	curl.slist_free_all(t->headers);
 	curl.easy_getinfo(t->curl, CURLINFO_RESPONSE_CODE, &status);
 	t->status = (int)status;
 	if (t->code == CURLE_WRITE_ERROR)
@@ -246,6 +252,20 @@ attempt(struct client *c, struct arena *a, const struct client_call *calls,
 				    : BREAKER_UNKNOWN);
 }
 
+static enum err
+read_reply(struct arena *a, const struct client_call *call,
+    const struct buf *body, struct client_reply *reply, const char **why)
+{
+	if (body->len == 0)
+		return OK;
+	if (!call->unread || reply->status / 100 != 2)
+		return json_parse(
+		    a, body->data, body->len, &reply->body, why);
+	reply->text = body->data;
+	reply->len = body->len;
+	return OK;
+}
+
 enum err
 client_call(struct client *c, struct arena *a, const struct client_call *call,
     struct client_reply *reply)
@@ -253,14 +273,10 @@ client_call(struct client *c, struct arena *a, const struct client_call *call,
 	struct transfer *t = &c->transfers[0];
 	const char *why;
 
-	*reply = (struct client_reply) { 0 };
 	attempt(c, a, call, 1);
-	reply->status = t->status;
+	*reply = (struct client_reply) { .status = t->status };
 	why = t->why;
-	if (why == NULL
-	    && (t->body.len == 0
-		|| json_parse(a, t->body.data, t->body.len, &reply->body, &why)
-		    == OK))
+	if (why == NULL && read_reply(a, call, &t->body, reply, &why) == OK)
 		return c->synced;
 	log_failure(a, call, t->status, why);
 	return ERR_UNAVAILABLE;

@@ -29,11 +29,14 @@ struct client_call {
 	const char *trace;	   /* X-Request-Id to pass on, or NULL */
 	int64_t timeout_ms;	   /* 0: CLIENT_TIMEOUT_MS */
 	struct db *sync;	   /* db_sync() while the service works, or NULL */
+	bool unread;		   /* what it says of a success stays text */
 };
 
 struct client_reply {
 	int status;
-	struct json_object *body; /* NULL when there is none; arena */
+	struct json_object *body; /* NULL when there is none, or it is unread */
+	const char *text;	  /* of len bytes, when it is unread */
+	size_t len;
 };
 
 /* Borrows the thread's ctx. */
@@ -44,7 +47,7 @@ void client_free(struct client *client);
  * yet; 0 when it may be called. */
 int64_t client_pause(struct client *client, struct arena *a, const char *path);
 
-/* The reply is in the arena. ERR_UNAVAILABLE, also when the sync fails, and the log
+/* What is in the reply is in the arena. ERR_UNAVAILABLE, also when the sync fails, and the log
  * says why. */
 MUST_USE enum err client_call(struct client *client, struct arena *a,
     const struct client_call *call, struct client_reply *reply);

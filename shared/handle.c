@@ -116,13 +116,22 @@ run_endpoint(struct req *r)
 }
 
 static enum err
+begin(struct req *r)
+{
+	unsigned flags = r->route->flags;
+
+	if (!(flags & ROUTE_SLOW))
+		return db_begin(r->db);
+	return flags & ROUTE_BEGUN ? db_begin_relaxed(r->db) : OK;
+}
+
+static enum err
 try_write(struct req *r)
 {
-	bool slow = r->route->flags & ROUTE_SLOW;
 	enum idempotency what;
 	enum err err;
 
-	if (!slow && (err = db_begin(r->db)))
+	if ((err = begin(r)))
 		return err;
 	err = idempotency_start(r, &what);
 	if (err || what == IDEMPOTENCY_REPLAYED)

@@ -162,22 +162,20 @@ replay(struct req *r, const struct stored *s)
 static enum err
 claim(struct req *r, struct name name)
 {
+	bool begun = db_in_transaction(r->db), ours;
 	int64_t now = clock_ms();
-	bool ours;
 	enum err err;
 
-	if ((err = db_begin_relaxed(r->db)))
+	if (!begun && (err = db_begin_relaxed(r->db)))
 		return err;
 	err = db_exec(r->db, &idempotency_claim,
 	    DB_ARGS(DB_TEXT(name.scope), DB_TEXT(name.key),
 		DB_TEXT(fingerprint_of(r)), DB_TEXT(r->param[PARAM_REQUEST_ID]),
 		DB_INT(now + KEEP_CLAIM), DB_INT(now)));
-	if (err) {
-		db_rollback(r->db);
+	if (err)
 		return err;
-	}
 	ours = db_changes(r->db) > 0;
-	if ((err = db_commit(r->db)))
+	if (!begun && (err = db_commit(r->db)))
 		return err;
 	if (ours) {
 		CRASH_POINT("after-claim");

@@ -16,7 +16,11 @@ struct scan {
 	size_t bytes; /* of the strings and names, without escapes */
 	int depth;
 	const char *why;
+	const char *wanted; /* the outermost object's member, or NULL */
+	const unsigned char *found; /* its value */
 };
+
+static const char twice[] = "an object has two members of the same name";
 
 static bool scan_value(struct scan *s);
 
@@ -222,15 +226,33 @@ scan_number(struct scan *s)
 	return true;
 }
 
+/* Is this name, with its quotes, the one that is wanted? */
+static bool
+is_wanted(const struct scan *s, const unsigned char *name, size_t len)
+{
+	return s->wanted != NULL && s->depth == 1 && strlen(s->wanted) == len - 2
+	    && memcmp(name + 1, s->wanted, len - 2) == 0;
+}
+
 static bool
 scan_member(struct scan *s)
 {
+	const unsigned char *name;
+	bool wanted;
+
 	skip_space(s);
+	name = s->p;
 	if (!scan_string(s))
 		return false;
+	wanted = is_wanted(s, name, (size_t)(s->p - name));
 	skip_space(s);
 	if (!take(s, ':'))
 		return fail(s, "a member has no colon");
+	skip_space(s);
+	if (wanted && s->found != NULL)
+		return fail(s, twice);
+	if (wanted)
+		s->found = s->p;
 	return scan_value(s);
 }
 
@@ -369,9 +391,37 @@ build(struct arena *a, const char *text, size_t len, const struct scan *s,
 		    s->containers * CONTAINER_SIZE + s->values * VALUE_SIZE
 			+ s->bytes);
 	if (measure(*root) != s->values + s->bytes) {
-		*why = "an object has two members of the same name";
+		*why = twice;
 		return ERR_MALFORMED;
 	}
+	return OK;
+}
+
+static enum err
+scan_text(struct scan *s, const char *text, size_t len, const char **why)
+{
+	s->p = (const unsigned char *)text;
+	s->end = s->p + len;
+	if (scan_value(s) && s->p == s->end)
+		return OK;
+	*why = s->why != NULL ? s->why : "something follows the value";
+	return ERR_MALFORMED;
+}
+
+enum err
+json_find_int(const char *text, size_t len, const char *name, int64_t *v,
+    const char **why)
+{
+	struct scan s = { .wanted = name };
+	enum err err = scan_text(&s, text, len, why);
+	char *end;
+
+	*v = INT_NONE;
+	if (err || s.found == NULL)
+		return err;
+	*v = strtoll((const char *)s.found, &end, 10); /* the object's '}' follows */
+	if (end == (const char *)s.found || strchr(".eE", *end) != NULL)
+		*v = INT_NONE;
 	return OK;
 }
 
@@ -379,14 +429,11 @@ enum err
 json_parse(struct arena *a, const char *text, size_t len,
     struct json_object **root, const char **why)
 {
-	struct scan s = { .p = (const unsigned char *)text };
+	struct scan s = { 0 };
 	enum err err;
 
-	s.end = s.p + len;
-	if (!scan_value(&s) || s.p != s.end) {
-		*why = s.why != NULL ? s.why : "something follows the value";
-		return ERR_MALFORMED;
-	}
+	if ((err = scan_text(&s, text, len, why)))
+		return err;
 	/* What is missing a second time was not a want of memory. */
 	if ((err = build(a, text, len, &s, root, why)))
 		err = build(a, text, len, &s, root, why);

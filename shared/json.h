@@ -36,6 +36,11 @@
 MUST_USE enum err json_parse(struct arena *a, const char *text, size_t len,
     struct json_object **root, const char **why);
 
+/* The same check, and no tree: *v is the member of this name, INT_NONE when the text
+ * is no object with such an integer. Other members may come twice. */
+MUST_USE enum err json_find_int(const char *text, size_t len, const char *name,
+    int64_t *v, const char **why);
+
 /* A key of NULL writes an element of an array, or the outermost value. In others
  * there is nothing to escape: they are the program's own. */
 void json_open(struct buf *b, const char *key, char bracket);

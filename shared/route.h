@@ -34,14 +34,15 @@ enum route_flags {
 	/* How it runs. One that only has to ask another service something
 	 * first has a question instead, and writes in the loop's turn. */
 	ROUTE_SLOW = 1 << 8, /* hashes, calls or streams: on a worker thread */
-	ROUTE_SECRET = 1 << 9, /* its reply holds a secret: it is not stored */
-	ROUTE_MAYBE_BODY = 1 << 10, /* all of its body may be left out */
+	ROUTE_BEGUN = 1 << 9,  /* slow, and begins with a relaxed transaction */
+	ROUTE_SECRET = 1 << 10, /* its reply holds a secret: it is not stored */
+	ROUTE_MAYBE_BODY = 1 << 11, /* all of its body may be left out */
 
 	/* How it speaks HTTP. */
-	ROUTE_EMPTY = 1 << 11, /* its reply has no body: any Accept will do */
+	ROUTE_EMPTY = 1 << 12, /* its reply has no body: any Accept will do */
 	/* Its path names something with a version, against which the endpoint
 	 * holds the conditions of a write (req_conditions). */
-	ROUTE_TAGGED = 1 << 12,
+	ROUTE_TAGGED = 1 << 13,
 };
 
 struct route {

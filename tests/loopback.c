@@ -82,9 +82,13 @@ client_call(struct client *client, struct arena *a, const struct client_call *c,
 	*reply = (struct client_reply) { .status = e->status };
 	if (e->status == 0 || (c->sync != NULL && db_sync(c->sync)))
 		return ERR_UNAVAILABLE;
-	if (e->body != NULL
-	    && json_parse(a, e->body, strlen(e->body), &reply->body, &why))
+	if (e->body != NULL && c->unread && e->status / 100 == 2) {
+		reply->text = e->body;
+		reply->len = strlen(e->body);
+	} else if (e->body != NULL
+	    && json_parse(a, e->body, strlen(e->body), &reply->body, &why)) {
 		fail_msg("the peer's body: %s", why);
+	}
 	return OK;
 }
 

@@ -36,8 +36,8 @@ static const struct field_table no_fields; /* {} */
 
 static const struct route routes[] = {
 	{ "POST", "/user/{uid}/cart/checkout", post_checkout,
-	    ROUTE_SELF | ROUTE_ADMIN | ROUTE_SLOW | ROUTE_MAYBE_BODY
-		| ROUTE_TAGGED,
+	    ROUTE_SELF | ROUTE_ADMIN | ROUTE_SLOW | ROUTE_BEGUN
+		| ROUTE_MAYBE_BODY | ROUTE_TAGGED,
 	    .body = &no_fields },
 };
 const struct route_table checkout_routes = ROUTES(routes);
@@ -101,8 +101,8 @@ STMT(checkout_done,
 
 STMT(checkout_record,
     "UPDATE checkout SET state = $4, reservation_id = $5, invoice_id = $6,"
-    " invoice = $7, problem = $8, leased_until = NULL, updated_at = $9"
-    " WHERE " SAME " AND attempts = $3 AND " RUNNING);
+    " invoice = $7, problem = $8, leased_until = NULL, answered_at = $9,"
+    " updated_at = $10 WHERE " SAME " AND attempts = $3 AND " RUNNING);
 
 STMT(checkout_answered, "UPDATE checkout SET answered_at = $3 WHERE " SAME);
 
@@ -120,7 +120,13 @@ STMT(cart_thaw,
     "UPDATE cart SET checkout_id = NULL WHERE user_id = $1"
     " AND checkout_id = $2");
 
-STMT(cart_empty, "DELETE FROM cart_item WHERE user_id = $1");
+STMT(cart_thaw_anew,
+    "UPDATE cart SET checkout_id = NULL, version = version + 1"
+    " WHERE user_id = $1 AND checkout_id = $2");
+
+/* By its key. Of several at once SQLite makes a table first, since what they belong
+ * to is watched over (REFERENCES). */
+STMT(item_sold, "DELETE FROM cart_item WHERE user_id = $1 AND id = $2");
 
 /* Prices may have changed: the next reader asks product. It stays to be seen
  * when the cart was last looked at. */
@@ -128,13 +134,51 @@ STMT(cart_unseen,
     "UPDATE cart_item SET seen_at = seen_at - $2 WHERE user_id = $1");
 
 static enum err
-read_lines(struct db *db, struct checkout *c)
+read_lines(struct db *db, struct checkout *c, const char *text)
 {
+	struct json_object *lines, *line;
 	const char *why;
-	enum err err = json_parse(
-	    db->arena, c->lines_text, strlen(c->lines_text), &c->lines, &why);
 
-	return err ? ERR_INTERNAL : OK;
+	if (json_parse(db->arena, text, strlen(text), &lines, &why)
+	    || !json_object_is_type(lines, json_type_array)
+	    || (c->line_count = json_object_array_length(lines)) == 0)
+		return ERR_INTERNAL;
+	c->lines = arena_alloc(db->arena, c->line_count * sizeof(*c->lines));
+	for (size_t i = 0; i < c->line_count; i++) {
+		line = json_object_array_get_idx(lines, i);
+		c->lines[i] = (struct line) {
+			.item_id = member_int(line, "item_id"),
+			.product_id = member_int(line, "product_id"),
+			.name = member_text(line, "name"),
+			.quantity = member_int(line, "quantity"),
+			.price = member_int(line, "price"),
+			.currency = member_text(line, "currency"),
+		};
+	}
+	return OK;
+}
+
+static const char *
+write_lines(struct arena *a, const struct checkout *c)
+{
+	struct buf b;
+
+	buf_init(&b, a);
+	json_open(&b, NULL, '[');
+	for (size_t i = 0; i < c->line_count; i++) {
+		const struct line *line = &c->lines[i];
+
+		json_open(&b, NULL, '{');
+		json_int(&b, "item_id", line->item_id);
+		json_int(&b, "product_id", line->product_id);
+		json_text(&b, "name", line->name);
+		json_int(&b, "quantity", line->quantity);
+		json_int(&b, "price", line->price);
+		json_text(&b, "currency", line->currency);
+		json_close(&b, '}');
+	}
+	json_close(&b, ']');
+	return b.data;
 }
 
 /* One checkout that a statement answers. */
@@ -142,14 +186,14 @@ static enum err
 load(struct db *db, const struct stmt *stmt, struct db_args args,
     struct checkout *c)
 {
-	const char *state;
+	const char *state, *lines;
 	enum err err;
 
 	*c = (struct checkout) { 0 };
 	err = db_get(db, stmt, args,
 	    DB_INTO(DB_INT_TO(&c->nr), DB_TEXT_TO(&c->id),
 		DB_INT_TO(&c->user_id), DB_TEXT_TO(&state),
-		DB_TEXT_TO(&c->lines_text),
+		DB_TEXT_TO(&lines),
 		DB_INT_TO(&c->reservation_id), DB_INT_TO(&c->invoice_id),
 		DB_TEXT_TO(&c->invoice), DB_INT_TO(&c->attempts),
 		DB_INT_TO(&c->created_at)));
@@ -157,7 +201,7 @@ load(struct db *db, const struct stmt *stmt, struct db_args args,
 		return err;
 	while (strcmp(states[c->state].name, state) != 0)
 		c->state++;
-	return read_lines(db, c);
+	return read_lines(db, c, lines);
 }
 
 static enum err
@@ -171,22 +215,18 @@ take(struct db *db, int64_t nr, const char *holder, struct checkout *c)
 	    c);
 }
 
-static enum err
-thaw(struct db *db, const struct checkout *c)
-{
-	return db_exec(db, &cart_thaw,
-	    DB_ARGS(DB_INT(c->user_id), DB_TEXT(c->id)));
-}
-
 /* Of all there is in it: nothing came in while it was frozen. */
 static enum err
 empty_cart(struct db *db, const struct checkout *c)
 {
 	enum err err;
 
-	if ((err = thaw(db, c)) || (err = cart_touch(db, c->user_id)))
-		return err;
-	return db_exec(db, &cart_empty, DB_ARGS(DB_INT(c->user_id)));
+	err = db_exec(db, &cart_thaw_anew,
+	    DB_ARGS(DB_INT(c->user_id), DB_TEXT(c->id)));
+	for (size_t i = 0; err == OK && i < c->line_count; i++)
+		err = db_exec(db, &item_sold,
+		    DB_ARGS(DB_INT(c->user_id), DB_INT(c->lines[i].item_id)));
+	return err;
 }
 
 static enum err
@@ -194,7 +234,8 @@ give_back(struct db *db, const struct checkout *c)
 {
 	enum err err;
 
-	if ((err = thaw(db, c))
+	if ((err = db_exec(db, &cart_thaw,
+		 DB_ARGS(DB_INT(c->user_id), DB_TEXT(c->id))))
 	    || (err = db_exec(db, &cart_unseen,
 		    DB_ARGS(DB_INT(c->user_id),
 			DB_INT(CART_FRESH_MAX * CLOCK_SECOND)))))
@@ -216,6 +257,7 @@ record(struct ctx *ctx, const struct checkout *c)
 {
 	enter_fn *enter = states[c->state].enter;
 	struct db *db = &ctx->db;
+	int64_t now = clock_ms();
 	enum err err;
 
 	err = c->state == UNDONE ? db_begin(db) : db_begin_relaxed(db);
@@ -225,7 +267,8 @@ record(struct ctx *ctx, const struct checkout *c)
 	    DB_ARGS(DB_INT(c->nr), DB_TEXT(c->id), DB_INT(c->attempts),
 		DB_TEXT(states[c->state].name), DB_INT(c->reservation_id),
 		DB_INT(c->invoice_id), DB_TEXT(c->invoice), DB_TEXT(c->problem),
-		DB_INT(clock_ms())));
+		DB_INT(c->answers && c->state == DONE ? now : INT_NONE),
+		DB_INT(now)));
 	if (!err && db_changes(db) == 0)
 		err = ERR_UNAVAILABLE; /* another has taken it up */
 	if (!err && enter != NULL)
@@ -258,29 +301,22 @@ run(struct ctx *ctx, struct checkout *c)
 	return record(ctx, c);
 }
 
-/* The items as they are now; NULL when there is none. */
+/* The items as they are now. */
 static enum err
-snapshot(struct req *r, const char **lines)
+snapshot(struct req *r, struct checkout *c)
 {
 	struct db_rows q = db_query(r->db, &item_list, DB_ARGS(DB_INT(r->uid)));
-	bool any = false;
-	struct buf b;
 
-	buf_init(&b, r->arena);
-	json_open(&b, NULL, '[');
-	while (db_next(&q)) {
-		any = true;
-		json_open(&b, NULL, '{');
-		json_int(&b, "item_id", db_int(&q, 0));
-		json_int(&b, "product_id", db_int(&q, 1));
-		json_text(&b, "name", db_text(&q, 2));
-		json_int(&b, "quantity", db_int(&q, 3));
-		json_int(&b, "price", db_int(&q, 4));
-		json_text(&b, "currency", db_text(&q, 5));
-		json_close(&b, '}');
-	}
-	json_close(&b, ']');
-	*lines = any ? b.data : NULL;
+	c->lines = arena_alloc(r->arena, CART_ITEMS_MAX * sizeof(*c->lines));
+	while (c->line_count < CART_ITEMS_MAX && db_next(&q))
+		c->lines[c->line_count++] = (struct line) {
+			.item_id = db_int(&q, 0),
+			.product_id = db_int(&q, 1),
+			.name = arena_strdup(r->arena, db_text(&q, 2)),
+			.quantity = db_int(&q, 3),
+			.price = db_int(&q, 4),
+			.currency = arena_strdup(r->arena, db_text(&q, 5)),
+		};
 	return db_end(&q);
 }
 
@@ -295,51 +331,53 @@ holder(const struct req *r)
 }
 
 static enum err
-freeze(struct req *r, const char *lines, struct checkout *c)
+freeze(struct req *r, struct checkout *c)
 {
 	int64_t now = clock_ms();
 	enum err err;
 
-	*c = (struct checkout) { .id = random_text(r->arena, 18),
-		.user_id = r->uid,
-		.state = RESERVE,
-		.lines_text = lines,
-		.reservation_id = INT_NONE,
-		.invoice_id = INT_NONE,
-		.attempts = 1,
-		.created_at = now };
-	if ((err = db_insert(r->db, &checkout_insert,
-		 DB_ARGS(DB_TEXT(c->id), DB_INT(r->uid), DB_TEXT(lines),
-		     DB_TEXT(holder(r)), DB_INT(now + LEASE), DB_INT(now)),
-		 &c->nr))
-	    || (err = db_exec(r->db, &cart_freeze,
-		    DB_ARGS(DB_INT(r->uid), DB_TEXT(c->id)))))
+	c->id = random_text(r->arena, 18);
+	c->created_at = now;
+	err = db_insert(r->db, &checkout_insert,
+	    DB_ARGS(DB_TEXT(c->id), DB_INT(r->uid),
+		DB_TEXT(write_lines(r->arena, c)), DB_TEXT(holder(r)),
+		DB_INT(now + LEASE), DB_INT(now)),
+	    &c->nr);
+	if (err)
 		return err;
-	return read_lines(r->db, c);
+	return db_exec(r->db, &cart_freeze,
+	    DB_ARGS(DB_INT(r->uid), DB_TEXT(c->id)));
 }
 
 /* A new checkout, unless the last one, that is at its end, is what is asked for. */
 static enum err
 start(struct req *r, const struct cart *cart, int64_t last, struct checkout *c)
 {
-	const char *lines;
+	struct checkout new = { .user_id = r->uid,
+		.state = RESERVE,
+		.reservation_id = INT_NONE,
+		.invoice_id = INT_NONE,
+		.attempts = 1 };
+	bool empty;
 	enum err err;
 
-	if ((err = snapshot(r, &lines)))
+	if ((err = snapshot(r, &new)))
 		return err;
+	empty = new.line_count == 0;
 	err = load(r->db, &checkout_done,
-	    DB_ARGS(DB_INT(last), DB_TEXT(holder(r)), DB_INT(lines == NULL)),
-	    c);
+	    DB_ARGS(DB_INT(last), DB_TEXT(holder(r)), DB_INT(empty)), c);
 	if (err != ERR_NOT_FOUND)
 		return err;
-	if (lines == NULL)
+	if (empty)
 		return req_fail_as(
 		    r, ERR_CONFLICT, "cart-empty", "the cart is empty");
-	err = req_conditions(r, cart->version);
-	return err ? err : freeze(r, lines, c);
+	if ((err = req_conditions(r, cart->version)))
+		return err;
+	*c = new;
+	return freeze(r, c);
 }
 
-/* The checkout that this request is to run. */
+/* The checkout that this request is to run; ends the transaction at hand. */
 static enum err
 begin(struct req *r, struct checkout *c)
 {
@@ -347,8 +385,7 @@ begin(struct req *r, struct checkout *c)
 	int64_t newest;
 	enum err err;
 
-	if ((err = db_begin_relaxed(r->db))
-	    || (err = cart_load(r->db, r->uid, &cart))
+	if ((err = cart_load(r->db, r->uid, &cart))
 	    || (err = db_get(r->db, &checkout_newest, DB_ARGS(DB_INT(r->uid)),
 		    DB_INTO(DB_INT_TO(&newest)))))
 		return err;
@@ -359,6 +396,7 @@ begin(struct req *r, struct checkout *c)
 	if (err)
 		return err;
 	c->trace = r->param[PARAM_TRACE];
+	c->answers = true;
 	return db_commit(r->db);
 }
 
@@ -367,11 +405,12 @@ reply_invoice(struct req *r, const struct checkout *c)
 {
 	enum err err;
 
-	if (!db_in_transaction(r->db) && (err = db_begin(r->db)))
-		return err;
-	err = db_exec(r->db, &checkout_answered,
-	    DB_ARGS(DB_INT(c->nr), DB_TEXT(c->id), DB_INT(clock_ms())));
-	if (err)
+	/* Else it came to its end just now, which records that it is answered. */
+	if (!db_in_transaction(r->db)
+	    && ((err = db_begin(r->db))
+		|| (err = db_exec(r->db, &checkout_answered,
+			DB_ARGS(DB_INT(c->nr), DB_TEXT(c->id),
+			    DB_INT(clock_ms()))))))
 		return err;
 	json_raw(reply_json(r, 201), NULL, c->invoice);
 	reply_location(r, "/invoices", c->invoice_id);

@@ -5,8 +5,6 @@
 #ifndef COSTER_CHECKOUT_H
 #define COSTER_CHECKOUT_H
 
-#include <json-c/json.h>
-
 #include "shared/app.h"
 #include "shared/clock.h"
 
@@ -15,15 +13,20 @@
 
 enum state { RESERVE, INVOICE, DONE, UNDONE, STATE__COUNT };
 
+/* An item of the frozen cart. */
+struct line {
+	int64_t item_id, product_id, quantity, price;
+	const char *name, *currency;
+};
+
 struct checkout {
 	const char *id, *invoice;
 	enum state state;
 	int64_t nr, user_id, reservation_id, invoice_id, attempts, created_at;
-	/* The items of the frozen cart, each with item_id, product_id, name,
-	 * quantity, price and currency: as text, and read. */
-	const char *lines_text;
-	struct json_object *lines;
+	struct line *lines;
+	size_t line_count;
 	const char *trace; /* of the request that runs it, or NULL */
+	bool answers;	   /* that request's client is told how it ends */
 	/* Why it is undone: type, words, and more members, for the client. */
 	const char *problem, *detail, *members;
 };

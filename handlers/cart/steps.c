@@ -32,7 +32,8 @@ call(struct ctx *ctx, const struct checkout *c, const struct target *target,
 		.key = arena_printf(
 		    &ctx->arena, "%s-%s", c->id, target->suffix),
 		.trace = c->trace,
-		.sync = sync },
+		.sync = sync,
+		.unread = true },
 	    reply);
 }
 
@@ -72,12 +73,13 @@ static enum err
 judge(struct checkout *c, const struct target *target,
     const struct client_reply *reply, int64_t *id)
 {
-	int64_t made = member_int(reply->body, "id");
+	const char *why;
 
-	if (reply->status == 201 && made > 0) {
-		*id = made;
+	if (reply->status == 201
+	    && json_find_int(reply->text, reply->len, "id", id, &why) == OK
+	    && *id > 0)
 		return OK;
-	}
+	*id = INT_NONE;
 	LOG(LOG_WARN, "a call of a checkout is refused",
 	    LOG_TEXT("checkout", c->id), LOG_TEXT("path", target->path),
 	    LOG_INT("status", reply->status));
@@ -90,44 +92,24 @@ judge(struct checkout *c, const struct target *target,
 	    "this cart cannot be checked out as it is");
 }
 
-/* A member of a line of the cart, and what it is called in a body. */
-struct member {
-	const char *name, *as;
-};
-
-static void
-put_lines(struct buf *b, const struct checkout *c, const struct member *members,
-    size_t count)
-{
-	json_open(b, "lines", '[');
-	for (size_t i = 0; i < json_object_array_length(c->lines); i++) {
-		struct json_object *line
-		    = json_object_array_get_idx(c->lines, i);
-
-		json_open(b, NULL, '{');
-		for (size_t m = 0; m < count; m++)
-			json_tree(b, members[m].as,
-			    json_object_object_get(line, members[m].name));
-		json_close(b, '}');
-	}
-	json_close(b, ']');
-}
-
 /* A product has one line in a cart: the lines are summed per product. */
 static const char *
 reserve_body(struct arena *a, const struct checkout *c)
 {
-	static const struct member members[] = {
-		{ "product_id", "product_id" },
-		{ "quantity", "quantity" },
-		{ "price", "price" },
-		{ "currency", "currency" },
-	};
 	struct buf b;
 
 	buf_init(&b, a);
 	json_open(&b, NULL, '{');
-	put_lines(&b, c, members, ARRAY_LEN(members));
+	json_open(&b, "lines", '[');
+	for (size_t i = 0; i < c->line_count; i++) {
+		json_open(&b, NULL, '{');
+		json_int(&b, "product_id", c->lines[i].product_id);
+		json_int(&b, "quantity", c->lines[i].quantity);
+		json_int(&b, "price", c->lines[i].price);
+		json_text(&b, "currency", c->lines[i].currency);
+		json_close(&b, '}');
+	}
+	json_close(&b, ']');
 	json_int(&b, "expires_in", HOLD_SECONDS);
 	json_close(&b, '}');
 	return b.data;
@@ -136,20 +118,22 @@ reserve_body(struct arena *a, const struct checkout *c)
 static const char *
 invoice_body(struct arena *a, const struct checkout *c)
 {
-	static const struct member members[] = {
-		{ "product_id", "product_id" },
-		{ "name", "description" },
-		{ "quantity", "quantity" },
-		{ "price", "price" },
-	};
-	struct json_object *first = json_object_array_get_idx(c->lines, 0);
 	struct buf b;
 
 	buf_init(&b, a);
 	json_open(&b, NULL, '{');
 	json_int(&b, "user_id", c->user_id);
-	json_text(&b, "currency", member_text(first, "currency"));
-	put_lines(&b, c, members, ARRAY_LEN(members));
+	json_text(&b, "currency", c->lines[0].currency);
+	json_open(&b, "lines", '[');
+	for (size_t i = 0; i < c->line_count; i++) {
+		json_open(&b, NULL, '{');
+		json_int(&b, "product_id", c->lines[i].product_id);
+		json_text(&b, "description", c->lines[i].name);
+		json_int(&b, "quantity", c->lines[i].quantity);
+		json_int(&b, "price", c->lines[i].price);
+		json_close(&b, '}');
+	}
+	json_close(&b, ']');
 	json_int(&b, "reservation_id", c->reservation_id);
 	json_close(&b, '}');
 	return b.data;
@@ -158,13 +142,9 @@ invoice_body(struct arena *a, const struct checkout *c)
 static int64_t
 item_of_product(const struct checkout *c, int64_t product_id)
 {
-	for (size_t i = 0; i < json_object_array_length(c->lines); i++) {
-		struct json_object *line
-		    = json_object_array_get_idx(c->lines, i);
-
-		if (member_int(line, "product_id") == product_id)
-			return member_int(line, "item_id");
-	}
+	for (size_t i = 0; i < c->line_count; i++)
+		if (c->lines[i].product_id == product_id)
+			return c->lines[i].item_id;
 	return INT_NONE;
 }
 
@@ -270,6 +250,6 @@ step_invoice(struct ctx *ctx, struct checkout *c)
 	CRASH_POINT("after-invoice");
 	if (err || (err = judge(c, &invoices, &reply, &c->invoice_id)))
 		return err;
-	c->invoice = json_tree_text(reply.body);
+	c->invoice = reply.text;
 	return OK;
 }

@@ -226,6 +226,26 @@ test_client__what_is_no_answer_is_unavailable(void **state)
 }
 
 static void
+test_client__a_success_may_stay_text(void **state)
+{
+	struct client_call request = { .method = "GET", .unread = true };
+	struct client_reply reply;
+
+	(void)state;
+	request.path = "/nine/200";
+	assert_int_equal(
+	    client_call(ctx.client, &ctx.arena, &request, &reply), OK);
+	assert_null(reply.body);
+	assert_int_equal(reply.len, strlen(reply.text));
+	assert_non_null(strstr(reply.text, "\"n\":7"));
+	request.path = "/nine/404";
+	assert_int_equal(
+	    client_call(ctx.client, &ctx.arena, &request, &reply), OK);
+	assert_null(reply.text);
+	assert_non_null(reply.body);
+}
+
+static void
 test_client__a_call_has_its_own_time(void **state)
 {
 	struct client_reply reply;
@@ -451,6 +471,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		CLIENT_TEST(test_client__sends_what_it_is_told),
 		CLIENT_TEST(test_client__what_is_no_answer_is_unavailable),
+		CLIENT_TEST(test_client__a_success_may_stay_text),
 		CLIENT_TEST(test_client__a_call_has_its_own_time),
 		CLIENT_TEST(test_client__no_more_than_the_request_has_left),
 		CLIENT_TEST(

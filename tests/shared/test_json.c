@@ -274,6 +274,53 @@ around(const char *left, size_t n, const char *middle, const char *right)
 }
 
 static void
+test_json__one_member_is_found_without_a_tree(void **state)
+{
+	static const struct {
+		const char *text;
+		int64_t want;
+	} cases[] = {
+		{ "{\"id\":7}", 7 },
+		{ "{\"id\":-7}", -7 },
+		{ "{\"id\":0,\"a\":1}", 0 },
+		{ " { \"a\" : [ { \"id\" : 1 } ] , \"id\" : 9007199254740991 } ",
+		    INT_MAX_EXACT },
+		{ "{\"a\":{\"id\":1},\"b\":\"id\"}", INT_NONE },
+		{ "[{\"id\":1}]", INT_NONE },
+		{ "{\"ID\":1,\"i\":2,\"idx\":3,\"\":4}", INT_NONE },
+		{ "{\"id\":1.0}", INT_NONE },
+		{ "{\"id\":1e2}", INT_NONE },
+		{ "{\"id\":\"1\"}", INT_NONE },
+		{ "{\"id\":[1]}", INT_NONE },
+		{ "{\"id\":null}", INT_NONE },
+		{ "{}", INT_NONE },
+		{ "7", INT_NONE },
+	};
+	static const char *const bad[] = { "", "{\"id\":1", "{\"id\":1}x",
+		"{\"id\":01}", "{\"id\":1,\"id\":1}", "{\"id\":9007199254740992}",
+		"{\"id\":1,\"a\":NaN}" };
+	const char *why;
+	int64_t v;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		const char *text = cases[i].text;
+
+		if (json_find_int(text, strlen(text), "id", &v, &why)
+		    || v != cases[i].want)
+			fail_msg("%s", text);
+	}
+	for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+		why = NULL;
+		assert_int_equal(json_find_int(bad[i], strlen(bad[i]), "id", &v,
+				     &why),
+		    ERR_MALFORMED);
+		assert_non_null(why);
+		assert_int_equal(v, INT_NONE);
+	}
+}
+
+static void
 test_json__limits(void **state)
 {
 	const struct {
@@ -506,6 +553,7 @@ main(void)
 		cmocka_unit_test(
 		    test_json__what_rfc_8259_does_not_allow_is_refused),
 		cmocka_unit_test(test_json__nul_is_no_white_space),
+		cmocka_unit_test(test_json__one_member_is_found_without_a_tree),
 		cmocka_unit_test(test_json__limits),
 		cmocka_unit_test(
 		    test_json__nothing_is_missing_for_want_of_memory),
