@@ -29,7 +29,7 @@ struct t {
 	int64_t now;
 	int requests;
 	struct expected *expected, **end;
-	bool peers_down;
+	bool peers_down, deferred;
 	const char *got, *got_key;
 };
 
@@ -128,6 +128,12 @@ peers_forget(struct t *t)
 	t->expected = NULL;
 	t->end = &t->expected;
 	arena_reset(&t->arena);
+}
+
+bool
+was_deferred(const struct t *t)
+{
+	return t->deferred;
 }
 
 const char *
@@ -307,7 +313,8 @@ call_with(struct t *t, const struct call *c)
 
 	buf_init(&g.bytes, &t->arena);
 	fill(t, &r, &t->loop, c);
-	if (handle(&r) == ERR_DEFER) {
+	t->deferred = handle(&r) == ERR_DEFER;
+	if (t->deferred) {
 		question = r.question;
 		started_us = r.started_us;
 		assert_int_equal(db_turn_end(&t->loop.db), OK);

@@ -76,6 +76,9 @@ void peers_forget(struct t *t);
 const char *peer_got(struct t *t);
 const char *peer_key(struct t *t);
 
+/* Did the last request leave the loop? */
+bool was_deferred(const struct t *t);
+
 /* Runs a job of the service once; what it answers. */
 int64_t run_job(struct t *t, const char *name);
 

@@ -10,6 +10,8 @@
 #include "shared/page.h"
 #include "shared/text.h"
 
+#define WORDS_MAX 12 /* in a search */
+
 static handler_fn get_products;
 static const struct field_table query_fields;
 
@@ -113,22 +115,28 @@ is_word(const char *s, size_t len)
 	return false;
 }
 
-/* Every word, as the start of one: FTS5's own operators mean nothing here. */
+/* Every word, as the start of one: FTS5's own operators mean nothing here. Each
+ * costs as much as there are products that have it. */
 static const char *
-match_text(struct arena *a, const char *q)
+match_text(struct req *r, const char *q)
 {
+	size_t words = 0;
 	struct buf b;
 
-	buf_init(&b, a);
+	buf_init(&b, r->arena);
 	while (*(q += strspn(q, " \"*")) != '\0') {
 		size_t len = strcspn(q, " \"*");
 
 		if (is_word(q, len))
-			buf_addf(&b, "%s\"%.*s\"*", b.len > 0 ? " AND " : "",
+			buf_addf(&b, "%s\"%.*s\"*", words++ > 0 ? " AND " : "",
 			    (int)len, q);
 		q += len;
 	}
-	return b.data;
+	if (words > 0 && words <= WORDS_MAX)
+		return b.data;
+	(void)!req_fault(r, "?q",
+	    words == 0 ? "has no word in it" : "has more than 12 words");
+	return NULL;
 }
 
 static const char *
@@ -163,9 +171,9 @@ find_source(struct req *r, const struct query *in, enum source *source,
 		return req_fault(r, "?ids", "cannot be combined with q");
 	if (in->q != NULL) {
 		*source = SEARCH;
-		*what = match_text(r->arena, in->q);
-		if (**what == '\0')
-			return req_fault(r, "?q", "has no word in it");
+		*what = match_text(r, in->q);
+		if (*what == NULL)
+			return ERR_INVALID;
 	}
 	if (in->ids != NULL) {
 		*source = r->caller.role == ROLE_SERVICE ? OFFERS : IDS;
@@ -207,6 +215,14 @@ find_start(struct req *r, const struct page *page, enum order order,
 	return OK;
 }
 
+/* Such a list reads all that it leaves out. */
+static bool
+is_filtered(const struct query *in)
+{
+	return in->q != NULL || in->min_price != INT_NONE
+	    || in->max_price != INT_NONE || in->in_stock;
+}
+
 static enum err
 get_products(struct req *r)
 {
@@ -221,7 +237,8 @@ get_products(struct req *r)
 	struct buf *b;
 	enum err err;
 
-	if ((err = req_query(r, &in)))
+	if ((err = req_query(r, &in))
+	    || (is_filtered(&in) && (err = req_may_wait(r))))
 		return err;
 	order = find_order(in.sort);
 	in.page.order = orders[order].name;

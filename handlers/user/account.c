@@ -322,7 +322,11 @@ end_sessions(struct req *r, const struct account *a)
 	    || (err = proofs_drop(r->db, r->uid)))
 		return err;
 	audit(r, "password changed", r->uid, NULL);
-	return a->moved ? OK : notice_password_changed(r->db, r->uid);
+	if (a->moved)
+		return OK;
+	if (r->caller.uid == r->uid && (err = throttle_mail_from(r)))
+		return err;
+	return notice_password_changed(r->db, r->uid);
 }
 
 /* PUT and PATCH alike change the members that are given. */

@@ -174,6 +174,35 @@ assert_found(struct t *t, const char *q, const char *want)
 	assert_string_equal(ids, want);
 }
 
+/* A search may read a whole catalog, and so may a list that leaves much out. */
+static void
+test_catalog__only_what_is_soon_read_stays_on_the_loop(void **state)
+{
+	static const struct {
+		const char *path;
+		bool deferred;
+	} cases[] = {
+		{ "/products", false },
+		{ "/products?sort=-price&category=tea", false },
+		{ "/products?ids=1,2", false },
+		{ "/products?q=tea", true },
+		{ "/products?sort=name&min_price=1", true },
+		{ "/products?max_price=1", true },
+		{ "/products?in_stock=true", true },
+		{ "/products?in_stock=false", false },
+	};
+	struct t *t = *state;
+
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct reply_seen rep
+		    = call(t, "GET", cases[i].path, NULL, AS_NOBODY);
+
+		assert_status(&rep, 200);
+		if (was_deferred(t) != cases[i].deferred)
+			fail_msg("%s", cases[i].path);
+	}
+}
+
 static void
 test_catalog__finds_what_a_product_is_now(void **state)
 {
@@ -219,6 +248,7 @@ test_catalog__bad_queries_are_refused(void **state)
 		{ "q=%22*", "?q" },
 		{ "q=%26+-", "?q" },
 		{ "q=%E2%80%93", "?q" },
+		{ "q=a+b+c+d+e+f+g+h+i+j+k+l+m", "?q" },
 		{ "q=a&ids=1", "?ids" },
 		{ "ids=", "?ids" },
 		{ "ids=1,,2", "?ids" },
@@ -456,6 +486,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_catalog__filters),
 		TEST(test_catalog__finds_words),
+		TEST(test_catalog__only_what_is_soon_read_stays_on_the_loop),
 		TEST(test_catalog__finds_what_a_product_is_now),
 		TEST(test_catalog__bad_queries_are_refused),
 		TEST(test_catalog__pages_have_every_row_once),

@@ -440,6 +440,11 @@ test_proof__mails_are_limited(void **state)
 	rep = ask_reset(t, "zoe@a.org");
 	assert_problem(&rep, 429, NULL);
 	assert_non_null(strstr(rep.fields, "Retry-After: 3600\r\n"));
+	/* So are those that tell of a new password: they use up the shop's too. */
+	rep = call(t, "PATCH", "/user/1",
+	    "{\"password\":\"" NEW "\",\"current_password\":\"" OLD "\"}",
+	    AS_USER(1));
+	assert_problem(&rep, 429, NULL);
 	rep = reset(t, token, NEW);
 	assert_status(&rep, 204);
 	advance(t, CLOCK_HOUR);
