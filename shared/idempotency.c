@@ -26,7 +26,8 @@ STMT(idempotency_claim,
     " status = NULL, head = excluded.head, body = NULL,"
     " expires_at = excluded.expires_at"
     " WHERE idempotency.expires_at <= $6 OR (idempotency.status IS NULL"
-    "  AND idempotency.head = excluded.head AND excluded.head <> '')");
+    "  AND (idempotency.expires_at > excluded.expires_at"
+    "   OR (idempotency.head = excluded.head AND excluded.head <> '')))");
 
 STMT(idempotency_put,
     "INSERT INTO idempotency"
@@ -158,7 +159,8 @@ replay(struct req *r, const struct stored *s)
 
 /* A claim's head names the request that holds it: nginx's repetition of that
  * request, after its instance died, takes the claim over. After a power cut it
- * holds nobody off: no request outlives one. */
+ * holds nobody off: no request outlives one. One that ends later than a new one
+ * would is of a clock that has been set back since. */
 static enum err
 claim(struct req *r, struct name name)
 {

@@ -123,9 +123,12 @@ keep_ids(struct restore *r)
 	char *attach = sqlite3_mprintf("ATTACH %Q AS old", r->kept);
 
 	sqlite3_limit(db->handle, SQLITE_LIMIT_ATTACHED, 1);
-	if (run(db, attach) || run(db, sql))
+	if (run(db, attach) || run(db, "BEGIN") || run(db, sql)
+	    || run(db, "COMMIT"))
 		LOG(LOG_WARN,
 		    "ids that were given since the backup may be given again");
+	if (!sqlite3_get_autocommit(db->handle))
+		(void)!run(db, "ROLLBACK"); /* a half of it fits nothing */
 	sqlite3_free(attach);
 }
 

@@ -66,16 +66,43 @@ static const struct check questions[] = {
 };
 const struct check_table payment_questions = CHECKS(questions);
 
-/* Those that were made since the backup are void, so that each number is given
- * once. */
+/* What a gateway was told, and what came of it. */
+#define KEEP_TRANSFERS(table, columns)                                         \
+	"INSERT INTO " table " (" columns ") SELECT " columns                  \
+	" FROM old." table " WHERE true ORDER BY id"                           \
+	" ON CONFLICT (id) DO UPDATE SET status = excluded.status,"            \
+	" reference = excluded.reference, asked = excluded.asked,"             \
+	" due_at = excluded.due_at, ended_at = excluded.ended_at;"
+#define TRANSFER_COLUMNS                                                       \
+	"id, invoice_id, gateway, key, amount, status, reference, origin,"     \
+	" asked, due_at, created_at, ended_at"
+
+/* Money that was moved since the backup stays moved, and what has ended stays ended:
+ * a customer was told, and product. Invoices that were made since and are open expire
+ * now, which gives their goods back; so each number is given once. */
 const char payment_keep_ids[]
     = "INSERT INTO invoice (id, number, user_id, status, currency, total,"
-      " created_at, expires_at)"
-      " SELECT id, number, user_id, 'void', currency, total, created_at,"
-      " expires_at FROM old.invoice"
+      " amount_paid, amount_refunded, reservation_id, created_at, paid_at,"
+      " expires_at, version)"
+      " SELECT id, number, user_id, status, currency, total, amount_paid,"
+      " amount_refunded, reservation_id, created_at, paid_at,"
+      " CASE status WHEN 'open' THEN created_at ELSE expires_at END,"
+      " version + 1 FROM old.invoice"
       " WHERE id > (SELECT coalesce(max(id), 0) FROM main.invoice);"
       "INSERT INTO invoice_line SELECT * FROM old.invoice_line"
       " WHERE invoice_id > (SELECT coalesce(max(invoice_id), 0)"
       "  FROM main.invoice_line);"
       "UPDATE invoice_number SET last = (SELECT coalesce(max(number), 0)"
-      " FROM main.invoice)";
+      " FROM main.invoice);"
+      "UPDATE invoice SET status = o.status, amount_paid = o.amount_paid,"
+      " amount_refunded = o.amount_refunded, paid_at = o.paid_at,"
+      " version = o.version + 1 FROM old.invoice AS o"
+      " WHERE o.id = invoice.id AND o.status <> 'open'"
+      " AND o.version > invoice.version;"
+      KEEP_TRANSFERS("attempt", TRANSFER_COLUMNS)
+      KEEP_TRANSFERS("refund", TRANSFER_COLUMNS ", attempt_id")
+      "INSERT INTO sandbox_charge SELECT * FROM old.sandbox_charge"
+      " WHERE true ON CONFLICT DO NOTHING;"
+      "UPDATE extension SET last = max(last, (SELECT last FROM old.extension));"
+      "INSERT INTO outbox SELECT * FROM old.outbox"
+      " WHERE id > (SELECT coalesce(max(id), 0) FROM main.outbox)";

@@ -41,14 +41,19 @@
 #define CLAIM(table)                                                           \
 	{                                                                      \
 		"UPDATE " table " SET asked = asked + 1, due_at = $3"          \
-		" WHERE id = $1 AND asked = $2 AND " LIVE                      \
+		" WHERE id = $1 AND key = $4 AND asked = $2 AND " LIVE         \
 	}
 #define MARK(table)                                                            \
 	{                                                                      \
 		"UPDATE " table " SET status = $2,"                            \
 		" reference = coalesce($3, reference), due_at = $4,"           \
-		" ended_at = $5 WHERE id = $1 AND (" LIVE                      \
+		" ended_at = $5 WHERE id = $1 AND key = $6 AND (" LIVE         \
 		" OR (status = 'declined' AND $2 = 'succeeded'))"              \
+	}
+/* A restore may have given the id to another. */
+#define KNOWN(table)                                                           \
+	{                                                                      \
+		"SELECT id FROM " table " WHERE id = $1 AND key = $2"          \
 	}
 
 STMT_ARRAY(again[])
@@ -59,6 +64,8 @@ STMT_ARRAY(recall[])
 STMT_ARRAY(claim[])
     = { [ATTEMPT] = CLAIM("attempt"), [REFUND] = CLAIM("refund") };
 STMT_ARRAY(mark[]) = { [ATTEMPT] = MARK("attempt"), [REFUND] = MARK("refund") };
+STMT_ARRAY(known[])
+    = { [ATTEMPT] = KNOWN("attempt"), [REFUND] = KNOWN("refund") };
 
 static const struct {
 	const char *name;
@@ -72,6 +79,7 @@ _Static_assert(ARRAY_LEN(again) == TRANSFER__COUNT
 	&& ARRAY_LEN(recall) == TRANSFER__COUNT
 	&& ARRAY_LEN(claim) == TRANSFER__COUNT
 	&& ARRAY_LEN(mark) == TRANSFER__COUNT
+	&& ARRAY_LEN(known) == TRANSFER__COUNT
 	&& ARRAY_LEN(kinds) == TRANSFER__COUNT,
     "every kind of transfer has all of it");
 
@@ -116,6 +124,24 @@ transfer_again(struct req *r, struct transfer *t)
 	return OK;
 }
 
+/* What has its answer already is well. What is not there has moved money that nothing
+ * here tells of. */
+static enum err
+check_known(struct db *db, const struct transfer *t)
+{
+	int64_t id;
+	enum err err = db_get(db, &known[t->kind],
+	    DB_ARGS(DB_INT(t->id), DB_TEXT(t->key)), DB_INTO(DB_INT_TO(&id)));
+
+	if (err != ERR_NOT_FOUND)
+		return err;
+	LOG(LOG_ERROR, "a transfer was restored away while it was on its way",
+	    LOG_TEXT("kind", kinds[t->kind].name), LOG_TEXT("key", t->key),
+	    LOG_INT("invoice", t->invoice_id), LOG_INT("amount", t->amount),
+	    LOG_TEXT("do", "look for the key at the gateway"));
+	return ERR_INTERNAL;
+}
+
 /* Whoever brings the answer, and however often: it has its effect once. */
 static enum err
 record(struct db *db, const struct transfer *t, int64_t due_at)
@@ -127,9 +153,11 @@ record(struct db *db, const struct transfer *t, int64_t due_at)
 	err = db_exec(db, &mark[t->kind],
 	    DB_ARGS(DB_INT(t->id), DB_TEXT(statuses[outcome]),
 		DB_TEXT(t->answer.reference), DB_INT(due_at),
-		DB_INT(ended_at)));
-	if (err || db_changes(db) == 0)
+		DB_INT(ended_at), DB_TEXT(t->key)));
+	if (err)
 		return err;
+	if (db_changes(db) == 0)
+		return check_known(db, t);
 	LOG(LOG_AUDIT, kinds[t->kind].name, LOG_INT("id", t->id),
 	    LOG_INT("invoice", t->invoice_id),
 	    LOG_TEXT("status", statuses[outcome]));
@@ -188,7 +216,8 @@ take(struct db *db, struct transfer *t, int64_t *asked, int64_t *due_at)
 	    DB_ARGS(DB_INT(now), DB_INT(now + ASK_CEILING)));
 	if (!err)
 		err = db_exec(db, &claim[t->kind],
-		    DB_ARGS(DB_INT(t->id), DB_INT(*asked), DB_INT(*due_at)));
+		    DB_ARGS(DB_INT(t->id), DB_INT(*asked), DB_INT(*due_at),
+			DB_TEXT(t->key)));
 	if (!err && db_changes(db) == 0)
 		err = ERR_CONFLICT;
 	if (err) {

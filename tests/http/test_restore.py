@@ -10,7 +10,7 @@ import time
 import pytest
 
 from shop import Shop
-from stack import BUILD, SERVICES, Stack
+from stack import BUILD, SERVICES, Stack, eventually
 from test_start import DATAERR, IOERR, NOINPUT, each_service, keys, program    # noqa: F401
 from trouble import Clients, calm, number, rows, run
 
@@ -235,23 +235,22 @@ def test_under_load_nothing_is_between(stack, tmp_path):
         path.unlink()
 
 
+def buy(http, user, product):
+    http.post(f"/user/{user.id}/cart/", {"product_id": product["id"]}, token=user.token, expect=201)
+    return http.post(f"/user/{user.id}/cart/checkout", {}, token=user.token, expect=201).json
+
+
 def test_no_id_is_given_twice(stack, tmp_path):
     """Also: sessions that were are over, and lost invoices are void."""
     http = Shop(stack)
     product = http.new_product(stock=100)
     ann = http.new_user("Ann")
-
-    def buy(user, product):
-        http.post(f"/user/{user.id}/cart/", {"product_id": product["id"]}, token=user.token,
-            expect=201)
-        return http.post(f"/user/{user.id}/cart/checkout", {}, token=user.token, expect=201).json
-
-    first = buy(ann, product)
+    first = buy(http, ann, product)
     calm(stack)
     for service in SERVICES:
         run(stack, service, "backup", tmp_path / service)
     bob, later = http.new_user("Bob"), http.new_product(stock=100)
-    second = buy(bob, later)
+    second = buy(http, bob, later)
     calm(stack)
     http.post(f"/user/{ann.id}/cart/", {"product_id": later["id"]}, token=ann.token, expect=201)
     had_items = number(stack, "cart", "SELECT last_item_id FROM cart WHERE user_id = ?", ann.id)
@@ -269,8 +268,10 @@ def test_no_id_is_given_twice(stack, tmp_path):
     http.post(f"/user/{ann.id}/cart/", {"product_id": newest["id"]}, token=ann.token, expect=201)
     has_items = number(stack, "cart", "SELECT last_item_id FROM cart WHERE user_id = ?", ann.id)
     assert has_items > had_items
-    third = buy(eve, newest)
+    third = buy(http, eve, newest)
     assert third["id"] > second["id"] and third["number"] == second["number"] + 1
+    eventually(lambda: number(stack, "payment", "SELECT status = 'void' FROM invoice WHERE id = ?",
+        second["id"]))
     calm(stack)
     for service, table in (("user", "session"), ("email", "mail"), ("product", "reservation"),
             ("stats", "entry")):
@@ -278,6 +279,42 @@ def test_no_id_is_given_twice(stack, tmp_path):
             highest[service])[0][0] > 0
     assert rows(stack, "payment", "SELECT number, status FROM invoice WHERE id IN (?, ?)",
         first["id"], second["id"]) == [(first["number"], "open"), (second["number"], "void")]
+    for service in SERVICES:
+        run(stack, service, "doctor")
+
+
+def test_money_that_was_moved_since_the_copy_stays_moved(stack, tmp_path):
+    """And what has ended stays so; what was bought since and not paid is given back."""
+    http = Shop(stack)
+    product, ann = http.new_product(stock=10), http.new_user("Ann")
+
+    def act(invoice, what, user=None, expect=200):
+        body = {"method": "sandbox", "token": "tok_ok"} if what == "pay" else {}
+        return http.post(f"/invoices/{invoice['id']}/{what}", body,
+            token=user.token if user else http.admin, expect=expect)
+
+    def status(invoice):
+        return http.get(f"/invoices/{invoice['id']}", token=ann.token, expect=200).json["status"]
+
+    paid, refunded, void = (buy(http, ann, product) for _ in range(3))
+    act(refunded, "pay", ann)
+    calm(stack)
+    run(stack, "payment", "backup", tmp_path / "payment")
+    act(paid, "pay", ann)
+    act(refunded, "refund")
+    act(void, "void")
+    later, lost = buy(http, ann, product), buy(http, ann, product)
+    act(later, "pay", ann)
+    calm(stack)
+    run(stack, "payment", "restore", tmp_path / "payment")
+    assert [status(i) for i in (paid, refunded, void, later)] == ["paid", "refunded", "void", "paid"]
+    for invoice in (paid, refunded, later):
+        act(invoice, "pay", ann, expect=409)
+    act(refunded, "refund", expect=409)
+    act(later, "refund")
+    eventually(lambda: status(lost) == "void", 20)
+    calm(stack)
+    assert http.get(f"/product/{product['id']}", expect=200).json["available"] == 7
     for service in SERVICES:
         run(stack, service, "doctor")
 
