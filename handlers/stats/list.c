@@ -1,6 +1,8 @@
 /*
  * The record as a list: a page of JSON, or all that is asked for at once as
- * lines of JSON or as CSV, which a worker streams in one read of the database.
+ * lines of JSON or as CSV, which a worker streams. It reads a piece, then sends it:
+ * the write-ahead log cannot begin anew while somebody reads, and a client may take
+ * its time.
  */
 #include "handlers/stats/stats.h"
 
@@ -8,6 +10,8 @@
 #include "shared/json.h"
 #include "shared/page.h"
 #include "shared/text.h"
+
+#define PIECE 200 /* rows of a stream */
 
 static handler_fn get_log;
 static const struct field_table query_fields;
@@ -32,11 +36,11 @@ const struct route_table list_routes = ROUTES(routes);
 enum source { ALL, USER, ACTION, SOURCE__COUNT };
 
 /* $1 limit; $2, $3 id and time of the row before; $4 end of the period; $5
- * user; $6 action. */
+ * user; $6 action; $7 the newest id. */
 #define LIST(which)                                                            \
 	{                                                                      \
 		"SELECT " ENTRY_COLUMNS " FROM entry WHERE " which             \
-		" AND (at, id) > ($3, $2) AND at < $4"                         \
+		" AND (at, id) > ($3, $2) AND at < $4 AND id <= $7"            \
 		" ORDER BY at, id LIMIT $1"                                    \
 	}
 
@@ -45,6 +49,8 @@ STMT_ARRAY(lists[SOURCE__COUNT]) = {
 	[USER] = LIST("user_id = $5 AND ($6 IS NULL OR action = $6)"),
 	[ACTION] = LIST("$5 IS NULL AND action = $6"),
 };
+
+STMT(newest, "SELECT max(id) FROM entry");
 
 struct query {
 	struct page page;
@@ -113,36 +119,71 @@ static const struct stream {
 };
 _Static_assert(ARRAY_LEN(streams) == TYPE__COUNT, "every type is written");
 
-static enum err
-send_stream(struct req *r, const struct stream *s, struct db_rows *q)
+/* The next rows behind this place, up to the newest id. */
+static struct db_rows
+read_rows(struct req *r, const struct query *in, int64_t limit, int64_t at,
+    int64_t id, int64_t newest_id)
 {
-	struct buf *b = reply_type(r, 200, types[r->type]);
-	enum err err = OK, ended;
+	enum source source = in->user_id != INT_NONE ? USER
+	    : in->action != NULL		     ? ACTION
+						     : ALL;
 
+	return db_query(r->db, &lists[source],
+	    DB_ARGS(DB_INT(limit), DB_INT(id), DB_INT(at), DB_INT(in->to),
+		DB_INT(in->user_id), DB_TEXT(in->action), DB_INT(newest_id)));
+}
+
+/* Of what there is at the start: else it might never come to an end. */
+static enum err
+send_stream(struct req *r, const struct query *in, int64_t at, int64_t id)
+{
+	const struct stream *s = &streams[r->type];
+	int64_t left = in->page.limit, newest_id, rows;
+	struct db_rows q;
+	struct buf *b;
+	enum err err;
+
+	err = db_get(
+	    r->db, &newest, DB_NO_ARGS, DB_INTO(DB_INT_TO(&newest_id)));
+	if (err)
+		return err;
+	b = reply_type(r, 200, types[r->type]);
 	buf_adds(b, s->head);
-	while (!err && db_next(q)) {
-		struct entry e = entry_row(q);
+	do {
+		rows = 0;
+		q = read_rows(r, in, left < PIECE ? left : PIECE, at, id,
+		    newest_id);
+		while (db_next(&q)) {
+			struct entry e = entry_row(&q);
 
-		s->put(b, &e);
-		err = reply_flush(r);
-	}
-	ended = db_end(q);
-	return err ? err : ended;
+			s->put(b, &e);
+			at = e.at;
+			id = e.id;
+			rows++;
+		}
+		left -= rows;
+		if ((err = db_end(&q)) || (err = reply_flush(r)))
+			return err;
+	} while (rows == PIECE && left > 0);
+	return OK;
 }
 
 static enum err
-send_page(struct req *r, struct page *page, struct db_rows *q)
+send_page(struct req *r, struct query *in, int64_t at, int64_t id)
 {
+	struct db_rows q
+	    = read_rows(r, in, in->page.limit + 1, at, id, INT_MAX_EXACT);
+	struct page *page = &in->page;
 	struct buf *b = page_open(r);
 	enum err err;
 
-	while (db_next(q)
-	    && page_take(r, page, db_int(q, ENTRY_ID), db_text(q, ENTRY_AT))) {
-		struct entry e = entry_row(q);
+	while (db_next(&q)
+	    && page_take(r, page, db_int(&q, ENTRY_ID), db_text(&q, ENTRY_AT))) {
+		struct entry e = entry_row(&q);
 
 		put_entry(b, &e);
 	}
-	if ((err = db_end(q)))
+	if ((err = db_end(&q)))
 		return err;
 	page_close(r, page);
 	return OK;
@@ -174,8 +215,6 @@ get_log(struct req *r)
 	struct query in = { .page = PAGE_INIT,
 		.to = INT64_MAX,
 		.user_id = INT_NONE };
-	enum source source;
-	struct db_rows q;
 	int64_t at, id;
 	enum err err;
 
@@ -189,13 +228,6 @@ get_log(struct req *r)
 	    || (err = page_start(r, &in.page))
 	    || (err = find_start(r, &in, &at, &id)))
 		return err;
-	source = in.user_id != INT_NONE ? USER
-	    : in.action != NULL		? ACTION
-					: ALL;
-	q = db_query(r->db, &lists[source],
-	    DB_ARGS(DB_INT(in.page.limit + (r->type == JSON)), DB_INT(id),
-		DB_INT(at), DB_INT(in.to), DB_INT(in.user_id),
-		DB_TEXT(in.action)));
-	return r->type == JSON ? send_page(r, &in.page, &q)
-			       : send_stream(r, &streams[r->type], &q);
+	return r->type == JSON ? send_page(r, &in, at, id)
+			       : send_stream(r, &in, at, id);
 }
