@@ -100,8 +100,8 @@ static const struct field_table query_fields = FIELDS(
 	FIELD(struct query, max_price),
 	FIELD(struct query, in_stock));
 
-/* Has it a letter or digit? FTS5 finds nothing for a word of signs alone. The
- * lead bytes C2 and E2 begin signs: U+0080 to U+00BF, U+2000 to U+2FFF. */
+/* May it be a word? Of ASCII those are that have a letter or digit; of others
+ * FTS5 knows. */
 static bool
 is_word(const char *s, size_t len)
 {
@@ -109,13 +109,15 @@ is_word(const char *s, size_t len)
 		unsigned char c = (unsigned char)s[i];
 
 		if ((c >= '0' && c <= '9') || ((c | 32) >= 'a' && (c | 32) <= 'z')
-		    || (c > 0xc2 && c != 0xe2))
+		    || c >= 0x80)
 			return true;
 	}
 	return false;
 }
 
-/* Every word, as the start of one: FTS5's own operators mean nothing here. Each
+/* Every word, as the start of one: FTS5's own operators mean nothing here. With
+ * an AND between, a sign that is no word would find nothing, and all with it;
+ * side by side, all must be found too, and FTS5 leaves out what is none. Each
  * costs as much as there are products that have it. */
 static const char *
 match_text(struct req *r, const char *q)
@@ -128,7 +130,7 @@ match_text(struct req *r, const char *q)
 		size_t len = strcspn(q, " \"*");
 
 		if (is_word(q, len))
-			buf_addf(&b, "%s\"%.*s\"*", words++ > 0 ? " AND " : "",
+			buf_addf(&b, "%s\"%.*s\"*", words++ > 0 ? " " : "",
 			    (int)len, q);
 		q += len;
 	}
