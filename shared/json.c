@@ -15,10 +15,15 @@ struct scan {
 	size_t values, containers;
 	size_t bytes; /* of the strings and names, without escapes */
 	int depth;
+	const struct json_limits *max;
 	const char *why;
 	const char *wanted; /* the outermost object's member, or NULL */
 	const unsigned char *found; /* its value */
 };
+
+static const struct json_limits text_max = { .depth = JSON_DEPTH_MAX,
+	.values = JSON_VALUES_MAX,
+	.containers = JSON_CONTAINERS_MAX };
 
 static const char twice[] = "an object has two members of the same name";
 
@@ -260,9 +265,9 @@ static bool
 scan_container(struct scan *s, char close, bool (*element)(struct scan *))
 {
 	s->p++;
-	if (++s->containers > JSON_CONTAINERS_MAX)
+	if (++s->containers > s->max->containers)
 		return fail(s, "too many objects and arrays");
-	if (++s->depth > JSON_DEPTH_MAX)
+	if (++s->depth > s->max->depth)
 		return fail(s, "nested too deep");
 	skip_space(s);
 	if (!take(s, close)) {
@@ -282,7 +287,7 @@ scan_value(struct scan *s)
 {
 	bool good;
 
-	if (++s->values > JSON_VALUES_MAX)
+	if (++s->values > s->max->values)
 		return fail(s, "too many values");
 	skip_space(s);
 	switch (s->p < s->end ? *s->p : '\0') {
@@ -412,7 +417,7 @@ enum err
 json_find_int(const char *text, size_t len, const char *name, int64_t *v,
     const char **why)
 {
-	struct scan s = { .wanted = name };
+	struct scan s = { .max = &text_max, .wanted = name };
 	enum err err = scan_text(&s, text, len, why);
 	char *end;
 
@@ -429,7 +434,7 @@ enum err
 json_parse(struct arena *a, const char *text, size_t len,
     struct json_object **root, const char **why)
 {
-	struct scan s = { 0 };
+	struct scan s = { .max = &text_max };
 	enum err err;
 
 	if ((err = scan_text(&s, text, len, why)))
@@ -438,6 +443,50 @@ json_parse(struct arena *a, const char *text, size_t len,
 	if ((err = build(a, text, len, &s, root, why)))
 		err = build(a, text, len, &s, root, why);
 	return err;
+}
+
+bool
+json_within(const char *text, size_t len, const struct json_limits *max)
+{
+	struct scan s = { .max = max };
+	const char *why;
+
+	return scan_text(&s, text, len, &why) == OK;
+}
+
+static void
+put_member(
+    struct json_object *into, const char *name, struct json_object *take)
+{
+	if (json_object_object_add(into, name, take) != 0)
+		abort();
+}
+
+/* The object to merge into: a new one where there is none. */
+static struct json_object *
+object_at(struct json_object *in, const char *name)
+{
+	struct json_object *v = json_object_object_get(in, name);
+
+	if (json_object_is_type(v, json_type_object))
+		return v;
+	if ((v = json_object_new_object()) == NULL)
+		abort();
+	put_member(in, name, v);
+	return v;
+}
+
+void
+json_merge(struct json_object *into, struct json_object *patch)
+{
+	json_object_object_foreach(patch, name, v) {
+		if (v == NULL)
+			json_object_object_del(into, name);
+		else if (json_object_is_type(v, json_type_object))
+			json_merge(object_at(into, name), v);
+		else
+			put_member(into, name, json_object_get(v));
+	}
 }
 
 /* How a byte of a string is written: 0 as it is, 'u' as \u00XX, any other

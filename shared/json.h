@@ -41,6 +41,19 @@ MUST_USE enum err json_parse(struct arena *a, const char *text, size_t len,
 MUST_USE enum err json_find_int(const char *text, size_t len, const char *name,
     int64_t *v, const char **why);
 
+/* What a part of a text may have, so that the whole is not over the limits above. */
+struct json_limits {
+	int depth;
+	size_t values, containers;
+};
+
+/* Is a text good JSON that has no more than that? */
+bool json_within(const char *text, size_t len, const struct json_limits *max);
+
+/* Patches an object with an object, RFC 7396: objects are merged, a null takes
+ * the member away, and anything else replaces it. */
+void json_merge(struct json_object *into, struct json_object *patch);
+
 /* A key of NULL writes an element of an array, or the outermost value. In others
  * there is nothing to escape: they are the program's own. */
 void json_open(struct buf *b, const char *key, char bracket);

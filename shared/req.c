@@ -89,16 +89,19 @@ req_fault(struct req *r, const char *pointer, const char *fmt, ...)
 }
 
 static bool
-is_json(const struct req *r)
+is_of_type(const struct req *r, const char *type)
 {
-	const char *type = r->param[PARAM_CONTENT_TYPE];
-	size_t len = strcspn(type, "; ");
+	const char *given = r->param[PARAM_CONTENT_TYPE];
+	size_t len = strcspn(given, "; ");
 
-	return (len == strlen("application/json")
-		   && strncasecmp(type, "application/json", len) == 0)
-	    || (len == strlen("application/merge-patch+json")
-		&& strncasecmp(type, "application/merge-patch+json", len) == 0
-		&& strcmp(r->param[PARAM_METHOD], "PATCH") == 0);
+	return len == strlen(type) && strncasecmp(given, type, len) == 0;
+}
+
+bool
+req_is_merge_patch(const struct req *r)
+{
+	return is_of_type(r, "application/merge-patch+json")
+	    && strcmp(r->param[PARAM_METHOD], "PATCH") == 0;
 }
 
 enum err
@@ -109,7 +112,7 @@ req_json(struct req *r, struct json_object **root)
 
 	if (r->body_too_large)
 		return ERR_TOO_LARGE;
-	if (!is_json(r))
+	if (!is_of_type(r, "application/json") && !req_is_merge_patch(r))
 		return req_fail(r, ERR_MEDIA_TYPE,
 		    "send the body as application/json");
 	err = json_parse(r->arena, r->body, r->body_len, root, &why);

@@ -116,6 +116,9 @@ MUST_USE enum err req_fault(
  * ERR_MALFORMED. */
 MUST_USE enum err req_json(struct req *r, struct json_object **root);
 
+/* Is the body a patch of RFC 7396? */
+bool req_is_merge_patch(const struct req *r);
+
 /* The body, or the query, read against the route's table of fields into the
  * struct that the table is of; ERR_INVALID when there are faults. */
 MUST_USE enum err req_body(struct req *r, void *into);

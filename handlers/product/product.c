@@ -5,6 +5,7 @@
 #include "handlers/product/product.h"
 
 #include "shared/clock.h"
+#include "shared/fcgi.h"
 #include "shared/json.h"
 #include "shared/req.h"
 
@@ -209,7 +210,32 @@ get_product(struct req *r)
 	return reply_product(r, 200, r->id);
 }
 
-/* PUT and PATCH alike change the members that are given. */
+/* What comes of a patch is no more than a body may hold, which has an object
+ * around it: many patches do not make what one could not. */
+static enum err
+merge_attributes(struct req *r, struct product *p)
+{
+	static const struct json_limits most = { .depth = JSON_DEPTH_MAX - 1,
+		.values = JSON_VALUES_MAX - 1,
+		.containers = JSON_CONTAINERS_MAX - 1 };
+	struct json_object *merged;
+	const char *text, *why;
+
+	if (json_parse(r->arena, p->attributes_text, strlen(p->attributes_text),
+		&merged, &why))
+		return ERR_INTERNAL;
+	json_merge(merged, p->attributes);
+	p->attributes = merged;
+	text = json_tree_text(merged);
+	if (strlen(text) > FCGI_BODY_MAX
+	    || !json_within(text, strlen(text), &most))
+		return req_fault(r, "#/attributes",
+		    "are too many or too long with those that are there");
+	return OK;
+}
+
+/* PUT and PATCH alike change the members that are given; a merge patch also
+ * merges attributes, the one member that has members. */
 static enum err
 change_product(struct req *r)
 {
@@ -217,6 +243,9 @@ change_product(struct req *r)
 	enum err err;
 
 	if ((err = load(r, &p)) || (err = req_body(r, &p)))
+		return err;
+	if (p.attributes != NULL && req_is_merge_patch(r)
+	    && (err = merge_attributes(r, &p)))
 		return err;
 	err = db_exec(r->db, &product_update,
 	    DB_ARGS(DB_INT(r->id), DB_TEXT(p.sku), DB_TEXT(p.name),

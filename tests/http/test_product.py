@@ -117,6 +117,18 @@ def test_put_and_patch_change_what_is_given(http):
         {"Content-Type": "application/merge-patch+json"}, expect=415)
 
 
+@pytest.mark.parametrize("media_type, attributes", [
+    ("application/merge-patch+json", {"size": {"w": 5, "h": 2}}),
+    ("application/json", {"color": None, "size": {"w": 5}}),
+])
+def test_a_merge_patch_merges_attributes(http, media_type, attributes):
+    product = http.new_product(attributes={"color": "red", "size": {"w": 1, "h": 2}})
+    path = f"/product/{product['id']}"
+    http.request("PATCH", path, b'{"attributes":{"color":null,"size":{"w":5}}}', http.admin,
+        {"Content-Type": media_type}, expect=200)
+    assert http.get(path).json["attributes"] == attributes
+
+
 def test_versions_are_compared(http):
     path = f"/product/{http.new_product()['id']}"
 

@@ -399,6 +399,81 @@ test_json__a_refusal_leaves_no_trace(void **state)
 	assert_int_equal(json_object_array_length(root), 1);
 }
 
+static const char *
+merged(const char *target, const char *patch)
+{
+	struct json_object *into, *by;
+	const char *why;
+
+	assert_int_equal(parse(target, strlen(target), &into, &why), OK);
+	assert_int_equal(parse(patch, strlen(patch), &by, &why), OK);
+	json_merge(into, by);
+	return json_tree_text(into);
+}
+
+/* Those of RFC 7396 appendix A that patch an object with one, and more. */
+static void
+test_json__merges_as_rfc_7396_says(void **state)
+{
+	static const struct {
+		const char *target, *patch, *want;
+	} cases[] = {
+		{ "{\"a\":\"b\"}", "{\"a\":\"c\"}", "{\"a\":\"c\"}" },
+		{ "{\"a\":\"b\"}", "{\"b\":\"c\"}",
+		    "{\"a\":\"b\",\"b\":\"c\"}" },
+		{ "{\"a\":\"b\"}", "{\"a\":null}", "{}" },
+		{ "{\"a\":\"b\",\"b\":\"c\"}", "{\"a\":null}",
+		    "{\"b\":\"c\"}" },
+		{ "{\"a\":[\"b\"]}", "{\"a\":\"c\"}", "{\"a\":\"c\"}" },
+		{ "{\"a\":\"c\"}", "{\"a\":[\"b\"]}", "{\"a\":[\"b\"]}" },
+		{ "{\"a\":{\"b\":\"c\"}}", "{\"a\":{\"b\":\"d\",\"c\":null}}",
+		    "{\"a\":{\"b\":\"d\"}}" },
+		{ "{\"a\":[{\"b\":\"c\"}]}", "{\"a\":[1]}", "{\"a\":[1]}" },
+		{ "{\"e\":null}", "{\"a\":1}", "{\"e\":null,\"a\":1}" },
+		{ "{}", "{\"a\":{\"bb\":{\"ccc\":null}}}",
+		    "{\"a\":{\"bb\":{}}}" },
+		{ "{\"a\":1}", "{\"a\":{\"b\":null,\"c\":2}}",
+		    "{\"a\":{\"c\":2}}" },
+		{ "{\"a\":{\"b\":1}}", "{\"a\":{}}", "{\"a\":{\"b\":1}}" },
+		{ "{\"a\":{\"b\":1}}", "{\"a\":7}", "{\"a\":7}" },
+		{ "{}", "{\"a\":[{\"b\":null}]}", "{\"a\":[{\"b\":null}]}" },
+		{ "{\"a\":1.50}", "{\"\\u00e9\\n\":2e3}",
+		    "{\"a\":1.50,\"\xc3\xa9\\n\":2e3}" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++)
+		assert_string_equal(
+		    merged(cases[i].target, cases[i].patch), cases[i].want);
+}
+
+static void
+test_json__a_part_has_limits_of_its_own(void **state)
+{
+	static const struct json_limits few
+	    = { .depth = 2, .values = 4, .containers = 3 };
+	static const struct {
+		const char *text;
+		bool within;
+	} cases[] = {
+		{ "7", true },
+		{ "[[]]", true },
+		{ "[[[]]]", false },
+		{ "[[],{}]", true },
+		{ "[[],{},[]]", false },
+		{ "{\"a\":1,\"b\":2,\"c\":3}", true },
+		{ "{\"a\":1,\"b\":2,\"c\":3,\"d\":4}", false },
+		{ "[", false },
+		{ "1 2", false },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++)
+		if (json_within(cases[i].text, strlen(cases[i].text), &few)
+		    != cases[i].within)
+			fail_msg("%s", cases[i].text);
+}
+
 static void *
 parse_something(void *unused)
 {
@@ -558,6 +633,8 @@ main(void)
 		cmocka_unit_test(
 		    test_json__nothing_is_missing_for_want_of_memory),
 		cmocka_unit_test(test_json__a_refusal_leaves_no_trace),
+		cmocka_unit_test(test_json__merges_as_rfc_7396_says),
+		cmocka_unit_test(test_json__a_part_has_limits_of_its_own),
 		cmocka_unit_test(test_json__a_thread_that_ends_leaves_nothing),
 		cmocka_unit_test(test_json__a_bad_byte_is_found_at_each_place),
 		cmocka_unit_test(test_json__writer_escapes_what_it_must),

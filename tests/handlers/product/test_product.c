@@ -111,6 +111,97 @@ test_product__change_keeps_what_is_not_given(void **state)
 	assert_non_null(member(&rep, "attributes/leaf"));
 }
 
+static struct reply_seen
+patch_as(struct t *t, const char *type, const char *body)
+{
+	return call_with(t,
+	    &(struct call) { "PATCH", "/product/1", body, AS_ADMIN,
+		{ [PARAM_CONTENT_TYPE] = type } });
+}
+
+#define MERGE "application/merge-patch+json"
+
+static void
+test_product__a_merge_patch_merges_attributes(void **state)
+{
+	static const struct {
+		const char *type, *attributes;
+	} cases[] = {
+		{ MERGE, "{\"size\":{\"w\":5,\"h\":2}}" },
+		{ "application/json", "{\"color\":null,\"size\":{\"w\":5}}" },
+	};
+	struct t *t = *state;
+	struct reply_seen rep = call(t, "POST", "/product/", TEA, AS_ADMIN);
+
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		rep = patch_as(t, "application/json",
+		    "{\"attributes\":"
+		    "{\"color\":\"red\",\"size\":{\"w\":1,\"h\":2}}}");
+		assert_status(&rep, 200);
+		rep = patch_as(t, cases[i].type,
+		    "{\"attributes\":{\"color\":null,\"size\":{\"w\":5}}}");
+		assert_status(&rep, 200);
+		assert_string_equal(json_tree_text(member(&rep, "attributes")),
+		    cases[i].attributes);
+	}
+	rep = patch_as(t, MERGE, "{\"stock\":null}");
+	assert_status(&rep, 200);
+	assert_null(member(&rep, "stock"));
+	assert_non_null(member(&rep, "attributes/size"));
+	rep = patch_as(t, MERGE, "{\"attributes\":null}");
+	assert_problem(&rep, 422, "#/attributes");
+}
+
+/* A body with one attribute: a piece so many times, between left and right. */
+static const char *
+one_attribute(struct t *t, const char *name, const char *left,
+    const char *piece, int times, const char *right)
+{
+	struct buf b;
+
+	buf_init(&b, test_arena(t));
+	buf_addf(&b, "{\"attributes\":{\"%s\":%s", name, left);
+	for (int i = 0; i < times; i++)
+		buf_adds(&b, piece);
+	buf_addf(&b, "%s}}", right);
+	return b.data;
+}
+
+/* Each of these may be there, but not twice over. */
+static void
+test_product__many_patches_do_not_make_what_one_may_not(void **state)
+{
+	static const struct {
+		const char *left, *piece;
+		int times;
+		const char *right;
+	} cases[] = {
+		{ "[", "{},", 3000, "1]" },
+		{ "[", "1,", 40000, "1]" },
+		{ "\"", "0123456789", 60000, "\"" },
+	};
+	struct t *t = *state;
+	struct reply_seen rep = call(t, "POST", "/product/", TEA, AS_ADMIN);
+
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		rep = call(t, "PATCH", "/product/1", "{\"attributes\":{}}",
+		    AS_ADMIN);
+		for (int name = 'a'; name <= 'c'; name++) {
+			rep = patch_as(t, MERGE,
+			    one_attribute(t, (char[]) { (char)name, '\0' },
+				cases[i].left, cases[i].piece, cases[i].times,
+				cases[i].right));
+			if (name == 'a')
+				assert_status(&rep, 200);
+			else
+				assert_problem(&rep, 422, "#/attributes");
+		}
+		assert_int_equal(sql_int(t, "SELECT count(*) FROM product,"
+					    " json_each(attributes)"),
+		    1);
+	}
+}
+
 static void
 test_product__deleted_is_gone_but_for_administrators(void **state)
 {
@@ -198,6 +289,8 @@ main(void)
 		TEST(test_product__only_an_administrator_changes_it),
 		TEST(test_product__sku_is_used_once_until_deleted),
 		TEST(test_product__change_keeps_what_is_not_given),
+		TEST(test_product__a_merge_patch_merges_attributes),
+		TEST(test_product__many_patches_do_not_make_what_one_may_not),
 		TEST(test_product__deleted_is_gone_but_for_administrators),
 		TEST(test_product__conditional_requests),
 		TEST(test_product__head_options_and_other_methods),
