@@ -10,6 +10,7 @@
 
 #define DATA_MAX 8192 /* bytes of its text */
 #define BATCH_MAX 1000
+#define PAGE_MAX 200 /* entries in a list's page, as page.h allows */
 #define STRANGER_MAX ((size_t)16 * 1024) /* bytes of a request */
 #define FORGET_FOR (365 * CLOCK_DAY)
 #define CHUNK 500 /* rows that one commit takes from other writers */
@@ -70,6 +71,14 @@ static const struct field batch = { .type = FIELD_LIST,
 	.max = BATCH_MAX,
 	FIELD_ITEMS(struct entry, entry_fields),
 	.item_default = &blank };
+
+/* What data may have, so that a page with the most entries, and all at this, is
+ * JSON to who reads it. Data stands in an entry, in the list, in the page; an
+ * entry has five values beside its data, one of them an object; a page has three
+ * beside its entries, two of them an object and an array. */
+static const struct json_limits data_max = { .depth = JSON_DEPTH_MAX - 3,
+	.values = (JSON_VALUES_MAX - 3) / PAGE_MAX - 5,
+	.containers = (JSON_CONTAINERS_MAX - 2) / PAGE_MAX - 1 };
 
 struct person {
 	int64_t user_id;
@@ -147,6 +156,12 @@ complete(struct req *r, ssize_t at, struct entry *e)
 	e->data = e->data_given == NULL ? "{}" : json_tree_text(e->data_given);
 	if (strlen(e->data) > DATA_MAX)
 		fault(r, at, "data", "must be at most 8192 bytes long");
+	else if (!json_within(e->data, strlen(e->data), &data_max))
+		fault(r, at, "data",
+		    arena_printf(r->arena,
+			"must be at most %d deep, of at most %zu objects and "
+			"arrays and %zu values",
+			data_max.depth, data_max.containers, data_max.values));
 }
 
 static enum err

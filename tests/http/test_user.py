@@ -325,3 +325,18 @@ def test_a_user_takes_everything_along(http):
     assert user.email in http.get(path, token=user.token, expect=200).body.decode()
     http.get(path, expect=401)
     http.get(path, token=http.new_user().token, expect=404)
+
+
+def test_what_a_user_has_logged_does_not_stand_in_the_way(http):
+    user = http.new_user()
+    deep = {}
+    for _ in range(13):
+        deep = {"a": deep}
+    for data in (deep, {"l": [{}] * 2500}, {"l": [1] * 4000}):
+        assert http.post("/log", {"action": "test.export", "data": data}, token=user.token,
+            expect=422).pointers == {"#/data"}
+    for data in (deep["a"], {"l": [{}] * 17}):
+        http.post("/log", [{"action": "test.export", "data": data}] * 100, token=user.token,
+            expect=201)
+    log = http.get(f"/user/{user.id}/export", token=user.token, expect=200).json["log"]
+    assert len([entry for entry in log if entry["action"] == "test.export"]) == 200

@@ -4,6 +4,7 @@
 
 #define BATCH_MAX 1000
 #define DATA_MAX 8192
+#define PAGE_MAX 200
 
 static void
 test_entry__is_created_with_its_location(void **state)
@@ -187,6 +188,112 @@ test_entry__data_is_8_kib_at_most(void **state)
 	assert_int_equal(sql_int(t, "SELECT length(data) FROM entry"), DATA_MAX);
 	rep = post_data_of(t, DATA_MAX + 1);
 	assert_problem(&rep, 422, "#/data");
+}
+
+/* Data of so many objects inside each other, and beside the innermost a list of
+ * so many pieces. */
+static const char *
+data_with(struct arena *a, int depth, const char *piece, int times)
+{
+	struct buf b;
+
+	buf_init(&b, a);
+	for (int i = 1; i < depth; i++)
+		buf_adds(&b, "{\"a\":");
+	buf_adds(&b, "{");
+	for (int i = 0; i < times; i++)
+		buf_addf(&b, "%s%s", i == 0 ? "\"l\":[" : ",", piece);
+	buf_adds(&b, times > 0 ? "]}" : "}");
+	for (int i = 1; i < depth; i++)
+		buf_adds(&b, "}");
+	return b.data;
+}
+
+/* So many entries of it and a good one before them, as a list. */
+static const char *
+batch_with(struct arena *a, const char *data, int times)
+{
+	struct buf b;
+
+	buf_init(&b, a);
+	buf_adds(&b, "[{\"action\":\"first\"}");
+	for (int i = 0; i < times; i++)
+		buf_addf(&b, ",{\"action\":\"a\",\"user_id\":7,\"data\":%s}",
+		    data);
+	buf_adds(&b, "]");
+	return b.data;
+}
+
+/* What is taken can be read by the page: call() fails for a reply that is not
+ * JSON as other services take it. */
+static void
+test_entry__data_fits_a_page_of_the_most_entries(void **state)
+{
+	static const struct {
+		int depth;
+		const char *piece;
+		int times;
+		bool taken;
+	} cases[] = {
+		{ 13, "", 0, true },
+		{ 14, "", 0, false },
+		{ 12, "1", 1, true },
+		{ 13, "1", 1, false },
+		{ 1, "{}", 17, true },
+		{ 1, "{}", 18, false },
+		{ 1, "1", 320, true },
+		{ 1, "1", 321, false },
+	};
+	struct t *t = *state;
+	struct reply_seen rep;
+
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		const char *data = data_with(test_arena(t), cases[i].depth,
+		    cases[i].piece, cases[i].times);
+
+		rep = call(t, "POST", "/log",
+		    arena_printf(test_arena(t),
+			"{\"action\":\"a\",\"data\":%s}", data),
+		    AS_NOBODY);
+		if (!cases[i].taken) {
+			assert_problem(&rep, 422, "#/data");
+			rep = call(t, "POST", "/log",
+			    batch_with(test_arena(t), data, 1), AS_SERVICE);
+			assert_problem(&rep, 422, "#/1/data");
+			continue;
+		}
+		assert_status(&rep, 201);
+		sql_int(t, "DELETE FROM entry");
+		for (int n = 0; n < PAGE_MAX; n += 100) {
+			rep = call(t, "POST", "/log",
+			    batch_with(test_arena(t), data, 100), AS_SERVICE);
+			assert_status(&rep, 201);
+		}
+		rep = call(t, "GET", "/log?limit=200&user_id=7", NULL,
+		    AS_SERVICE);
+		assert_status(&rep, 200);
+		assert_int_equal(
+		    json_object_array_length(member(&rep, "items")), PAGE_MAX);
+	}
+	rep = call(t, "GET", "/log?limit=201", NULL, AS_SERVICE);
+	assert_problem(&rep, 422, "?limit");
+}
+
+/* It was stored when more was taken. */
+static void
+test_entry__data_of_before_can_be_read(void **state)
+{
+	struct t *t = *state;
+	struct reply_seen rep = call(
+	    t, "POST", "/log", "{\"action\":\"a\"}", AS_NOBODY);
+
+	assert_status(&rep, 201);
+	sql_int(t,
+	    arena_printf(test_arena(t), "UPDATE entry SET data = '%s'",
+		data_with(test_arena(t), 14, "", 0)));
+	rep = call(t, "GET", "/log/1", NULL, AS_SERVICE);
+	assert_status(&rep, 200);
+	assert_non_null(member(&rep, "data/a/a/a/a/a/a/a/a/a/a/a/a/a"));
 }
 
 static char *
@@ -467,6 +574,8 @@ main(void)
 		TEST(test_entry__times_are_taken_to_their_bounds),
 		TEST(test_entry__who_may_name_whom),
 		TEST(test_entry__data_is_8_kib_at_most),
+		TEST(test_entry__data_fits_a_page_of_the_most_entries),
+		TEST(test_entry__data_of_before_can_be_read),
 		TEST(test_entry__many_are_taken_at_once),
 		TEST(test_entry__a_key_makes_it_once),
 		TEST(test_entry__a_stranger_sends_little_at_once),
