@@ -10,7 +10,7 @@
 
 #define DATA_MAX 8192 /* bytes of its text */
 #define BATCH_MAX 1000
-#define PAGE_MAX 200 /* entries in a list's page, as page.h allows */
+#define READ_AT_ONCE 20 /* entries, by services that read lists of them */
 #define STRANGER_MAX ((size_t)16 * 1024) /* bytes of a request */
 #define FORGET_FOR (365 * CLOCK_DAY)
 #define CHUNK 500 /* rows that one commit takes from other writers */
@@ -72,13 +72,13 @@ static const struct field batch = { .type = FIELD_LIST,
 	FIELD_ITEMS(struct entry, entry_fields),
 	.item_default = &blank };
 
-/* What data may have, so that a page with the most entries, and all at this, is
- * JSON to who reads it. Data stands in an entry, in the list, in the page; an
+/* What data may have, so that a page of entries that all are at this is JSON to a
+ * service that reads it, as user does for an export. Data stands in an entry, in the list, in the page; an
  * entry has five values beside its data, one of them an object; a page has three
  * beside its entries, two of them an object and an array. */
 static const struct json_limits data_max = { .depth = JSON_DEPTH_MAX - 3,
-	.values = (JSON_VALUES_MAX - 3) / PAGE_MAX - 5,
-	.containers = (JSON_CONTAINERS_MAX - 2) / PAGE_MAX - 1 };
+	.values = (JSON_VALUES_MAX - 3) / READ_AT_ONCE - 5,
+	.containers = (JSON_CONTAINERS_MAX - 2) / READ_AT_ONCE - 1 };
 
 struct person {
 	int64_t user_id;

@@ -164,7 +164,7 @@ find_sources(struct req *r, struct sources *all, const char **email)
 	add(r, all, "invoices",
 	    arena_printf(r->arena, "/invoices?limit=20&user_id=%lld", id));
 	add(r, all, "log",
-	    arena_printf(r->arena, "/log?limit=100&user_id=%lld", id));
+	    arena_printf(r->arena, "/log?limit=20&user_id=%lld", id));
 	return OK;
 }
 

@@ -9,6 +9,7 @@ import os
 import re
 import signal
 import subprocess
+import time
 
 import pytest
 
@@ -304,8 +305,9 @@ def test_a_request_that_still_runs_is_409(world, method, path):
     secret = (world.stack.state / "keys/coster.key").read_bytes().strip()
     hashed = hashlib.blake2b(body, digest_size=16, key=secret[:64]).digest()
     change(world.stack, ROUTES[method, path]["service"], "INSERT INTO idempotency"
-        " (scope, key, fingerprint, head, expires_at) VALUES (?, 'k', ?, 'another', 1 << 50)",
-        f"{who} {method} {at}", base64.urlsafe_b64encode(hashed).decode().rstrip("="))
+        " (scope, key, fingerprint, head, expires_at) VALUES (?, 'k', ?, 'another', ?)",
+        f"{who} {method} {at}", base64.urlsafe_b64encode(hashed).decode().rstrip("="),
+        int(time.time() * 1000) + 30_000)
     reply = world.ask(method, at, by, body, {"Idempotency-Key": "k"}, expect=409)
     assert reply.json["type"] == "urn:coster:problem:request-in-progress"
 

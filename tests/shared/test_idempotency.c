@@ -566,6 +566,28 @@ test_idempotency__a_repetition_takes_the_claim_over(void **state)
 	assert_int_equal(effects(t), 1);
 }
 
+static void
+set_back(struct req *r)
+{
+	advance(second.t, -CLOCK_HOUR);
+	come_second(r);
+}
+
+static void
+test_idempotency__a_claim_of_a_clock_that_was_ahead_is_no_longer_one(void **state)
+{
+	struct t *t = *state;
+	struct reply_seen rep;
+
+	second.t = t;
+	second.id = "r2";
+	slow.meanwhile = set_back;
+	rep = post(t, "/slow", "k", "r1", A);
+	assert_int_equal(second.rep.status, 201);
+	assert_string_equal(rep.body, second.rep.body);
+	assert_int_equal(effects(t), 1);
+}
+
 /* Its route was a slow one before an upgrade. */
 static void
 test_idempotency__a_claim_is_nothing_to_a_quick_route(void **state)
@@ -756,6 +778,8 @@ main(void)
 		KEY_TEST(
 		    test_idempotency__a_request_without_an_id_keeps_its_claim),
 		KEY_TEST(test_idempotency__a_repetition_takes_the_claim_over),
+		KEY_TEST(
+		    test_idempotency__a_claim_of_a_clock_that_was_ahead_is_no_longer_one),
 		KEY_TEST(test_idempotency__a_claim_is_nothing_to_a_quick_route),
 		KEY_TEST(
 		    test_idempotency__a_claim_is_given_back_after_an_error),
