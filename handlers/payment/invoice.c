@@ -26,11 +26,11 @@ const struct route_table invoice_routes = ROUTES(routes);
 /* A row, and not max(number) + 1: its lock keeps the order everywhere. Not
  * RETURNING, which SQLite makes into a table of its own. */
 STMT(number_next, "UPDATE invoice_number SET last = last + 1");
-STMT(number_last, "SELECT last FROM invoice_number");
 
 STMT(invoice_insert,
     "INSERT INTO invoice (number, user_id, currency, total, reservation_id,"
-    " created_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7)");
+    " created_at, expires_at)"
+    " VALUES ((SELECT last FROM invoice_number), $1, $2, $3, $4, $5, $6)");
 
 STMT(line_insert,
     "INSERT INTO invoice_line"
@@ -244,15 +244,12 @@ insert(struct db *db, const struct order *in, struct invoice *v)
 	const struct line *line = in->lines.items;
 	enum err err;
 
-	if ((err = db_exec(db, &number_next, DB_NO_ARGS))
-	    || (err = db_get(db, &number_last, DB_NO_ARGS,
-		    DB_INTO(DB_INT_TO(&v->number)))))
+	if ((err = db_exec(db, &number_next, DB_NO_ARGS)))
 		return err;
 	err = db_insert(db, &invoice_insert,
-	    DB_ARGS(DB_INT(v->number), DB_INT(in->user_id),
-		DB_TEXT(in->currency), DB_INT(v->total),
-		DB_INT(v->reservation_id), DB_INT(clock_ms()),
-		DB_INT(v->expires_at)),
+	    DB_ARGS(DB_INT(in->user_id), DB_TEXT(in->currency),
+		DB_INT(v->total), DB_INT(v->reservation_id),
+		DB_INT(clock_ms()), DB_INT(v->expires_at)),
 	    &v->id);
 	for (size_t i = 0; !err && i < in->lines.count; i++, line++)
 		err = db_exec(db, &line_insert,
