@@ -116,6 +116,16 @@ def test_install_makes_accounts_folders_and_keys():
     assert "coster" not in sh("id -nG www-data").split()
 
 
+@pytest.mark.parametrize("name", ["coster.key", "nginx-key.conf", "jwks.json"])
+def test_a_lost_key_comes_back(name):
+    """From the file that still has it."""
+    path = pathlib.Path("/etc/coster", name)
+    mode, text = path.stat().st_mode, path.read_text()
+    path.unlink()
+    sh("coster-setup")
+    assert (path.stat().st_mode, path.read_text().strip()) == (mode, text.strip())
+
+
 def test_start():
     sh("""
     cd /etc/nginx
