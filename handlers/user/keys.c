@@ -66,8 +66,8 @@ command_keygen(struct ctx *ctx, int argc, char **argv)
 		return EX_CANTCREAT;
 	printf("%s/signing.jwk  made: the private key, for coster-user alone\n"
 	       "%s/jwks.json    has its public half now, for all services\n"
-	       "Restart all services, coster-user last: it signs with the new "
-	       "key from then on.\n",
+	       "For a shop that runs, see \"Changing the signing key\" in the "
+	       "README.\n",
 	    dir, dir);
 	return EX_OK;
 }

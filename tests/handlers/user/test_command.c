@@ -240,6 +240,7 @@ test_command__keygen_makes_what_the_service_starts_with(void **state)
 	assert_int_equal(RUN("keygen", "", dir), EX_OK);
 	assert_non_null(strstr(printed, private));
 	assert_non_null(strstr(printed, public));
+	assert_non_null(strstr(printed, "Changing the signing key"));
 	assert_int_equal(stat(private, &st), 0);
 	assert_int_equal(st.st_mode & 0777, 0600);
 	assert_int_equal(token_load_keys(&app.keys, public), OK);
