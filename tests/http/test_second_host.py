@@ -210,6 +210,20 @@ def test_who_asks_stays_who_it_is(hosts, shops, way):
     assert hosts[1].ask(f"{network}/log", "-H", "Authorization: Bearer nonsense")[0] == 401
 
 
+@pytest.mark.parametrize("way", ["fastcgi"], indirect=True)
+def test_an_instance_there_is_watched_here(hosts, shops, way):
+    first, _ = shops
+    line, = readme_lines("location .*coster_what")
+    before = (first.state / "nginx/locations/operate.conf").read_text()
+    edit(first, "locations/operate.conf",
+        lambda text: line.replace("/etc/nginx/coster", f"{first.state}/nginx") + "\n" + text)
+    for what in ("health", "metrics"):
+        for path, status in (("stats/1", 200), ("stats/2", 200), ("user/1", 200), ("stats/3", 503)):
+            assert hosts[0].ask(f"http://127.0.0.1:{first.http_port}/_{what}/{path}")[0] == status
+            assert hosts[1].ask(f"http://{FIRST}:{PORT}/_{what}/{path}")[0] != 200
+    edit(first, "locations/operate.conf", lambda _: before)
+
+
 def test_what_the_services_send_gets_there(hosts, shops, way):
     first, second = shops
     before = number(second, "stats", "SELECT count(*) FROM entry WHERE action = 'user.registered'")
