@@ -42,21 +42,22 @@ FUZZ     := fcgi route query cursor json token idempotency mime time \
 #   libsystemd-dev         tells systemd that an instance is ready, and alive
 #   spawn-fcgi nginx-light start the services, and stand in front of them
 #   curl openssl           make run: sign in, make a certificate
+#   libcmocka-dev          unit tests, which the packaging asks for too
 #   iproute2               tests only: two hosts in network namespaces
-#   libcmocka-dev python3-pytest python3-aiosmtpd wrk   tests and make bench only
+#   python3-pytest python3-aiosmtpd wrk   tests and make bench only
 #   python3-jsonschema     tests only: replies against openapi.json
 #   e2fsprogs mount        tests only: file systems whose power is cut
-PACKAGES := gcc make pkg-config libc6-dev libfcgi-dev libjson-c-dev \
-            libsqlite3-dev libsodium-dev libcurl4-openssl-dev libsystemd-dev spawn-fcgi \
-            nginx-light curl openssl ca-certificates iproute2 \
-            libcmocka-dev python3 python3-pytest python3-aiosmtpd wrk e2fsprogs mount \
+BUILD_PACKAGES := gcc make pkg-config libc6-dev libfcgi-dev libjson-c-dev \
+            libsqlite3-dev libsodium-dev libcurl4-openssl-dev libsystemd-dev libcmocka-dev \
+            spawn-fcgi nginx-light curl openssl ca-certificates
+TEST_PACKAGES := iproute2 python3 python3-pytest python3-aiosmtpd wrk e2fsprogs mount \
             python3-jsonschema
 # Of make fuzz (json-c and libfcgi anew from their sources), make lint, make coverage.
 CHECK_PACKAGES := clang libclang-rt-14-dev dpkg-dev patch \
             clang-tidy cppcheck shellcheck gcovr
-# Of make deb and make test-system.
-DEB_PACKAGES := build-essential dpkg-dev debhelper po-debconf fakeroot lintian mandoc \
-            debootstrap systemd-container
+# Of make deb; and what looks at the packages, and make test-system.
+DEB_PACKAGES := build-essential dpkg-dev debhelper po-debconf fakeroot
+SYSTEM_PACKAGES := lintian mandoc debootstrap systemd-container
 # Of make bench: system calls counted, and pictures.
 BENCH_PACKAGES := git linux-perf python3-matplotlib
 # Of make attack.
@@ -123,7 +124,7 @@ UNITS    := $(shared_tests:%=$(BUILD)/tests/shared/test_%) \
             $(foreach s,$(SERVICES),$($(s)_tests:%=$(BUILD)/tests/handlers/$(s)/test_%)) \
             $(SERVICES:%=$(BUILD)/tests/handlers/%/test_rules)
 
-.PHONY: all help deps run units list-units faults
+.PHONY: all help deps deps-build run units list-units faults
 .PHONY: check-headers check-fcgi check-openapi
 .PHONY: test test-faults test-model test-system bench bench-growth soak bench-sign-in attack
 .PHONY: install uninstall deb clean
@@ -131,7 +132,8 @@ UNITS    := $(shared_tests:%=$(BUILD)/tests/shared/test_%) \
 all: $(PROGRAMS)
 
 help:
-	@echo 'make deps           install the Debian packages that are missing'
+	@echo 'make deps           install the Debian packages that are missing, those of the tests too'
+	@echo 'make deps-build     only those to build and run it'
 	@echo 'make run            run the whole shop in a scratch folder; Ctrl-C stops it'
 	@echo '                    STATE=DIR HTTPS_PORT=8443 HTTP_PORT=8080 LIMITS=off'
 	@echo 'make test           run every test'
@@ -155,7 +157,10 @@ help:
 	@echo 'make clean          remove what was built'
 
 deps:
-	@tests/deps $(PACKAGES) $(CHECK_PACKAGES) $(DEB_PACKAGES)
+	@tests/deps $(BUILD_PACKAGES) $(TEST_PACKAGES) $(CHECK_PACKAGES) $(DEB_PACKAGES) $(SYSTEM_PACKAGES)
+
+deps-build:
+	@tests/deps $(BUILD_PACKAGES)
 
 run: all
 	@BUILD=$(BUILD) exec tests/stack
@@ -305,6 +310,7 @@ list-fuzz:
 	@echo $(FUZZ)
 
 test-system: deb
+	@tests/deps $(SYSTEM_PACKAGES)
 	@tests/system/run
 
 bench: all $(BENCH)
