@@ -632,5 +632,8 @@ db_backup(struct db *db, const char *path)
 		LOG(LOG_ERROR, "backup failed", LOG_TEXT("path", path),
 		    LOG_TEXT("reason", sqlite3_errmsg(to)));
 	sqlite3_close(to);
-	return rc == SQLITE_DONE ? OK : ERR_UNAVAILABLE;
+	if (rc == SQLITE_DONE)
+		return OK;
+	unlink(path); /* or half of it would pass for one, and stand in the way */
+	return ERR_UNAVAILABLE;
 }

@@ -211,7 +211,8 @@ MUST_USE enum err db_end(struct db_rows *q);
  * connection: inside a commit a failed fsync would reach nobody. */
 void db_checkpoint(struct db *db);
 
-/* Copies a live database to the file at path, which must not exist. */
+/* Copies a live database to the file at path, which must not exist: all of it, or
+ * there is no file. */
 MUST_USE enum err db_backup(struct db *db, const char *path);
 
 #endif

@@ -234,7 +234,6 @@ restore(struct ctx *ctx, int argc, char **argv)
 	int status;
 
 	(void)argc;
-	umask(077); /* both files are full of what is nobody's business */
 	arena_init(&a);
 	clock_text(clock_ms(), now);
 	r.copy = arena_printf(&a, "%s.restoring-%d", db, (int)getpid());

@@ -141,7 +141,8 @@ load_key(struct app *app)
 }
 
 /* What root wrote, the service could not read: a program run by root works as
- * the account that the folder of the database belongs to. */
+ * the account that the folder of the database belongs to. And from here on what it
+ * writes, a database or a copy of one, is nobody else's business. */
 static int
 become_owner(const char *db)
 {
@@ -150,6 +151,7 @@ become_owner(const char *db)
 	char folder[PATH_MAX];
 	struct stat st;
 
+	umask(077);
 	snprintf(folder, sizeof(folder), "%.*s",
 	    slash != NULL ? (int)(slash - db) : 1, slash != NULL ? db : ".");
 	if (geteuid() != 0 || stat(folder, &st) != 0 || st.st_uid == 0)

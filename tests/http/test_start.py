@@ -35,7 +35,8 @@ class Program:
 
     def run(self, *arguments, stdin=subprocess.DEVNULL, **more):
         return subprocess.run([BUILD / self.name, *arguments], env=self.environment, timeout=20,
-            capture_output=True, text=True, **({} if "input" in more else {"stdin": stdin}), **more)
+            capture_output=True, text=True, umask=0o022,    # as a shell has it
+            **({} if "input" in more else {"stdin": stdin}), **more)
 
     def check(self, *arguments, expect=0, **more):
         """It ends with a status, and if that is a fault, with one line that says so."""
@@ -204,6 +205,7 @@ def test_a_backup_is_a_whole_copy(program):
     program.check("--check")
     copy = program.folder / "copy.db"
     program.check("backup", copy)
+    assert program.db.stat().st_mode & 0o777 == copy.stat().st_mode & 0o777 == 0o600
     with sqlite3.connect(copy) as db:
         assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         tables = {name for name, in db.execute("SELECT name FROM sqlite_schema")}

@@ -500,6 +500,20 @@ test_db__a_backup_is_a_whole_database(void **state)
 }
 
 static void
+test_db__a_backup_that_fails_leaves_nothing(void **state)
+{
+	struct db *db = single(state);
+	char path[200];
+
+	snprintf(path, sizeof(path), "%s.copy", app_of(*state)->settings.db);
+	fault_full = true;
+	assert_int_equal(db_backup(db, path), ERR_UNAVAILABLE);
+	fault_full = false;
+	assert_int_equal(access(path, F_OK), -1);
+	assert_int_equal(db_backup(db, path), OK);
+}
+
+static void
 test_db__what_cannot_be_opened_is_an_error(void **state)
 {
 	struct db db;
@@ -552,6 +566,7 @@ main(void)
 		TEST(test_db__a_checkpoint_waits_for_no_long_reader),
 		TEST(test_db__a_turn_waits_for_the_lock_once),
 		TEST(test_db__a_backup_is_a_whole_database),
+		TEST(test_db__a_backup_that_fails_leaves_nothing),
 		TEST(test_db__what_cannot_be_opened_is_an_error),
 		TEST(
 		    test_db__a_statement_the_schema_does_not_know_is_found_at_start),
