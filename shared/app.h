@@ -53,12 +53,19 @@ struct job {
 };
 
 /* coster-<service> NAME ARGUMENTS…: answers the exit status. A name may be
- * several words. One that is COMMAND_ALONE needs no database and gets none;
- * COMMAND_AS_OWNER opens it by itself, as the account that owns its folder. */
+ * several words. One that is COMMAND_WITH_DATABASE works on the one that is there,
+ * COMMAND_MAKES_DATABASE may be the first to need it; COMMAND_ALONE needs no
+ * database and gets none; COMMAND_AS_OWNER opens it by itself, as the account that
+ * owns its folder. */
 struct command {
 	const char *name, *arguments, *help;
 	int (*run)(struct ctx *ctx, int argc, char **argv);
-	enum { COMMAND_WITH_DATABASE, COMMAND_ALONE, COMMAND_AS_OWNER } kind;
+	enum {
+		COMMAND_WITH_DATABASE,
+		COMMAND_MAKES_DATABASE,
+		COMMAND_ALONE,
+		COMMAND_AS_OWNER,
+	} kind;
 };
 
 struct command_table {

@@ -1,5 +1,6 @@
 #include "shared/service.h"
 
+#include <errno.h>
 #include <grp.h>
 #include <limits.h>
 #include <malloc.h>
@@ -374,6 +375,20 @@ check(struct app *app)
 	return status;
 }
 
+/* A new one, empty and sound, would hide that the path is wrong. */
+static bool
+has_database(const struct app *app)
+{
+	const char *path = app->settings.db;
+
+	if (access(path, F_OK) == 0 || errno != ENOENT)
+		return true;
+	LOG(LOG_ERROR, "there is no database", LOG_TEXT("path", path),
+	    LOG_TEXT("do", "say as COSTER_DB where it is; a start, --check or "
+			   "restore makes a new one"));
+	return false;
+}
+
 static int
 count_words(const char *s)
 {
@@ -436,6 +451,8 @@ run_command(struct app *app, const struct command *cmd, int argc, char **argv)
 		return (status = become_owner(app->settings.db)) != EX_OK
 		    ? status
 		    : cmd->run(&ctx, argc, argv);
+	if (cmd->kind == COMMAND_WITH_DATABASE && !has_database(app))
+		return EX_IOERR;
 	if ((status = open_database(app)))
 		return status;
 	if (ctx_open(&ctx, app, DB_SINGLE))

@@ -49,7 +49,7 @@ static const struct command commands[] = {
 	    command_retire_keys, COMMAND_ALONE },
 	{ "add-admin", "EMAIL",
 	    "make an administrator; the password comes on standard input",
-	    command_add_admin, COMMAND_WITH_DATABASE },
+	    command_add_admin, COMMAND_MAKES_DATABASE },
 	{ "list", "",
 	    "show all accounts: id, role, address, name, and whether it is "
 	    "disabled or its address verified",

@@ -7,6 +7,7 @@ import functools
 import os
 import pathlib
 import re
+import secrets
 import shutil
 import socket
 import sqlite3
@@ -47,14 +48,26 @@ SELECT 1700000000000 + i * 1000, 1 + i * 7919 % 1000, printf('action.%d', i % 20
 }
 
 
+def make_keys(state, build):
+    """Those that the stack finds, without which nothing starts; their settings."""
+    keys = state / "keys"
+    if not keys.exists():
+        keys.mkdir()
+        (keys / "coster.key").write_text(secrets.token_hex(32) + "\n")
+        subprocess.run([build / "coster-user", "keygen", keys], check=True,
+            stdout=subprocess.DEVNULL)
+    return {"COSTER_KEY_FILE": str(keys / "coster.key"),
+        "COSTER_JWKS_FILE": str(keys / "jwks.json"),
+        "COSTER_SIGNING_KEY_FILE": str(keys / "signing.jwk")}
+
+
 def fill(state, service, count, build):
     """The service's database as it makes it itself, then filled at once."""
     path = state / f"data/{service}/{service}.db"
     path.parent.mkdir(parents=True)
-    first = path.with_suffix(".first")
-    subprocess.run([build / f"coster-{service}", "backup", first], check=True,
-        env={**os.environ, "COSTER_DB": str(path)}, stderr=subprocess.DEVNULL)
-    first.unlink()
+    subprocess.run([build / f"coster-{service}", "--check"], check=True,
+        env={**os.environ, **make_keys(state, build), "COSTER_DB": str(path)},
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     db = sqlite3.connect(path, isolation_level=None)
     for sql in ("PRAGMA synchronous = OFF", "PRAGMA cache_size = -200000", "BEGIN"):
         db.execute(sql)

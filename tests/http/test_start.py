@@ -146,6 +146,18 @@ def test_a_database_in_a_missing_folder(program):
 
 
 @each_service
+def test_a_command_makes_no_database(program):
+    """An empty one would be sound, and hide that the path is wrong."""
+    commands = [["doctor"], ["doctor", "copy"], ["backup", program.folder / "copy"]]
+    if program.name == "coster-user":
+        commands += [["outbox", "list"], ["list"], ["disable", "ann@shop.example"]]
+    for arguments in commands:
+        said = program.check(*arguments, expect=IOERR).stderr
+        assert f'"there is no database" path={program.db}' in said and "COSTER_DB" in said
+    assert not program.db.exists() and not (program.folder / "copy").exists()
+
+
+@each_service
 def test_a_file_that_is_no_database(program):
     program.db.write_bytes(b"nonsense, " * 1000)
     assert str(program.db) in program.check("--check", expect=IOERR).stderr
