@@ -65,6 +65,33 @@ migrate_step(struct db *db, const char *component)
 	return step;
 }
 
+/* Of another service, and of this one not yet. One that is of both, as programs
+ * before this check made it, still serves both. */
+static enum err
+refuse_other(struct db *db, const char *service)
+{
+	sqlite3_stmt *s;
+	enum err err = OK;
+
+	if (migrate_step(db, service) > 0)
+		return OK;
+	if (sqlite3_prepare_v2(db->handle,
+		"SELECT component FROM migration WHERE component <> 'shared'", -1,
+		&s, NULL)
+	    != SQLITE_OK)
+		return ERR_UNAVAILABLE;
+	if (sqlite3_step(s) == SQLITE_ROW) {
+		LOG(LOG_ERROR, "the database is another service's",
+		    LOG_TEXT("path", sqlite3_db_filename(db->handle, "main")),
+		    LOG_TEXT("component",
+			(const char *)sqlite3_column_text(s, 0)),
+		    LOG_TEXT("do", "give each service a COSTER_DB of its own"));
+		err = ERR_CONFLICT;
+	}
+	sqlite3_finalize(s);
+	return err;
+}
+
 static enum err
 apply(struct db *db, const char *component, const char *schema, int n)
 {
@@ -87,14 +114,15 @@ apply(struct db *db, const char *component, const char *schema, int n)
 }
 
 static enum err
-apply_all(struct db *db, const char *component, const char *schema)
+apply_all(struct db *db, const char *component, const char *schema,
+    const char *service)
 {
 	int have, want = migrate_steps(schema);
 	enum err err;
 
 	if ((err = run(db, "BEGIN IMMEDIATE")))
 		return err;
-	if ((err = run(db, create_table)))
+	if ((err = run(db, create_table)) || (err = refuse_other(db, service)))
 		goto undo;
 	have = migrate_step(db, component);
 	if (have > want) {
@@ -117,21 +145,28 @@ undo:
 
 /* A step may also change the text of the schema itself, as SQLite's documentation of
  * ALTER TABLE has it for a CHECK; nothing else may. */
-enum err
-migrate(struct db *db, const char *component, const char *schema)
+static enum err
+bring_up(struct db *db, const char *component, const char *schema,
+    const char *service)
 {
 	enum err err;
 
 	sqlite3_db_config(db->handle, SQLITE_DBCONFIG_DEFENSIVE, 0, NULL);
-	err = apply_all(db, component, schema);
+	err = apply_all(db, component, schema, service);
 	sqlite3_db_config(db->handle, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
 	return err;
 }
 
 enum err
+migrate(struct db *db, const char *component, const char *schema)
+{
+	return bring_up(db, component, schema, component);
+}
+
+enum err
 migrate_service(struct db *db, const struct service *svc)
 {
-	enum err err = migrate(db, "shared", coster_shared_schema);
+	enum err err = bring_up(db, "shared", coster_shared_schema, svc->name);
 
 	return err ? err : migrate(db, svc->name, svc->schema);
 }

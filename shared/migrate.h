@@ -11,7 +11,8 @@
 #include "shared/app.h"
 
 /* Applies what is missing of the component's schema ("shared" or a service).
- * ERR_CONFLICT when the database is newer than the program; the log says so. */
+ * ERR_CONFLICT when the database is newer than the program or another service's;
+ * the log says so. */
 MUST_USE enum err migrate(struct db *db, const char *component, const char *schema);
 
 /* The same of a whole database: what every service has, and its own. */

@@ -177,6 +177,19 @@ def test_a_database_that_is_newer(program, component):
 
 
 @each_service
+def test_a_database_of_another_service(program):
+    other = Program("cart" if program.name != "coster-cart" else "user", program.folder)
+    other.check("--check")
+    program.settings["COSTER_DB"] = other.db
+    for arguments in (["--check"], ["doctor"]):
+        said = program.check(*arguments, expect=DATAERR).stderr
+        assert str(other.db) in said and other.name.removeprefix("coster-") in said
+    with sqlite3.connect(other.db) as db:
+        components = {name for name, in db.execute("SELECT component FROM migration")}
+    assert components == {"shared", other.name.removeprefix("coster-")}
+
+
+@each_service
 def test_standard_input_that_is_no_listening_socket(program):
     assert "spawn-fcgi" in program.check(expect=OSFILE).stderr
     with socket.socket(socket.AF_UNIX) as s:

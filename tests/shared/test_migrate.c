@@ -136,6 +136,31 @@ test_migrate__a_newer_database_is_refused(void **state)
 }
 
 static void
+test_migrate__a_database_of_another_service_is_refused(void **state)
+{
+	static const struct service shop = { .name = "shop", .schema = STEP_1 },
+				    other = { .name = "other",
+					.schema = "\n-- step 1: x\n"
+						  "CREATE TABLE x (a INTEGER);" };
+
+	(void)state;
+	assert_int_equal(migrate(&db, "shop", STEP_1), OK);
+	assert_int_equal(migrate_service(&db, &other), ERR_CONFLICT);
+	assert_int_equal(migrate_step(&db, "shared"), 0); /* not even that */
+	assert_int_equal(migrate_service(&db, &shop), OK);
+	assert_int_equal(migrate_service(&db, &other), ERR_CONFLICT);
+	assert_int_equal(ask("SELECT count(*) FROM sqlite_schema"
+			     " WHERE name = 'x'"),
+	    0);
+	/* What a program without this check has left there harms nobody. */
+	assert_int_equal(sqlite3_exec(db.handle,
+			     "INSERT INTO migration VALUES ('other', 1, 0)",
+			     NULL, NULL, NULL),
+	    SQLITE_OK);
+	assert_int_equal(migrate_service(&db, &shop), OK);
+}
+
+static void
 test_migrate__a_failing_step_leaves_nothing_behind(void **state)
 {
 	(void)state;
@@ -232,6 +257,8 @@ main(void)
 		MIGRATE_TEST(test_migrate__components_have_steps_of_their_own),
 		MIGRATE_TEST(test_migrate__may_change_the_schema_itself),
 		MIGRATE_TEST(test_migrate__a_newer_database_is_refused),
+		MIGRATE_TEST(
+		    test_migrate__a_database_of_another_service_is_refused),
 		MIGRATE_TEST(test_migrate__a_failing_step_leaves_nothing_behind),
 		MIGRATE_TEST(
 		    test_migrate__a_new_database_that_fails_stays_empty),
