@@ -10,7 +10,8 @@
 
 #include "shared/app.h"
 
-/* A connection to the database and to the other services, all prepared. */
+/* A connection to the database, of DB_GROUPED with all statements prepared; of
+ * DB_SINGLE one to the other services, too. */
 MUST_USE enum err ctx_open(
     struct ctx *ctx, const struct app *app, enum db_kind kind);
 void ctx_close(struct ctx *ctx);

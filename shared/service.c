@@ -359,14 +359,15 @@ serve(struct app *app)
 	return err == OK ? EX_OK : EX_SOFTWARE;
 }
 
-/* All that a start needs, but for the socket. */
+/* All that a start needs, but for the socket: also that the schema knows what the
+ * loop's connection prepares. */
 static int
 check(struct app *app)
 {
 	struct ctx ctx;
 	int status = app_open(app);
 
-	if (status == EX_OK && ctx_open(&ctx, app, DB_SINGLE))
+	if (status == EX_OK && ctx_open(&ctx, app, DB_GROUPED))
 		return EX_SOFTWARE;
 	if (status == EX_OK) {
 		printf("coster-%s: ready to start\n", app->service->name);

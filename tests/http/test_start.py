@@ -12,7 +12,7 @@ import pytest
 
 from stack import BUILD, SERVICES, eventually, is_listening
 
-USAGE, DATAERR, NOINPUT, OSFILE, IOERR, CONFIG = 64, 65, 66, 72, 74, 78
+USAGE, DATAERR, NOINPUT, SOFTWARE, OSFILE, IOERR, CONFIG = 64, 65, 66, 70, 72, 74, 78
 each_service = pytest.mark.parametrize("program", SERVICES, indirect=True)
 
 
@@ -187,6 +187,14 @@ def test_a_database_of_another_service(program):
     with sqlite3.connect(other.db) as db:
         components = {name for name, in db.execute("SELECT component FROM migration")}
     assert components == {"shared", other.name.removeprefix("coster-")}
+
+
+@each_service
+def test_a_schema_that_lacks_what_a_statement_needs(program):
+    program.check("--check")
+    with sqlite3.connect(program.db) as db:
+        db.execute("ALTER TABLE outbox DROP COLUMN last_error")
+    assert "last_error" in program.check("--check", expect=SOFTWARE).stderr
 
 
 @each_service
