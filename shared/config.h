@@ -14,11 +14,16 @@
 
 enum setting_type { SETTING_TEXT, SETTING_INT };
 
+/* A text that is not empty may have to be a URL of http or https; one that browsers
+ * take their Origin from, without the port that they leave out. */
+enum setting_form { SETTING_ANY, SETTING_URL, SETTING_SITE };
+
 struct setting {
 	const char *name;     /* of the environment variable */
 	const char *fallback; /* its value when unset or empty */
 	const char *help;
 	enum setting_type type;
+	enum setting_form form; /* of a text */
 	size_t offset;	  /* in the struct */
 	int64_t min, max; /* of an integer */
 };

@@ -38,7 +38,8 @@ static const struct setting common_settings[] = {
 	SETTING(struct app_settings, internal_socket, "COSTER_INTERNAL_SOCKET",
 	    "/run/coster/internal/nginx.sock", "nginx's socket between services"),
 	SETTING(struct app_settings, public_url, "COSTER_PUBLIC_URL",
-	    "https://localhost", "the shop's address; issuer of the tokens"),
+	    "https://localhost", "the shop's address; issuer of the tokens",
+	    .form = SETTING_SITE),
 	SETTING(struct app_settings, instance, "COSTER_INSTANCE", "1",
 	    "number of this instance, for the log"),
 	SETTING(struct app_settings, log_level, "COSTER_LOG_LEVEL", "info",
@@ -111,9 +112,6 @@ app_configure(struct app *app, const struct service *svc)
 	if (level < 0)
 		return bad_setting("COSTER_LOG_LEVEL: expected debug, info, "
 				   "audit, warn or error");
-	if (strncmp(app->settings.public_url, "http", 4) != 0)
-		return bad_setting("COSTER_PUBLIC_URL: expected a URL such as "
-				   "https://shop.example");
 	log_init(svc->name, app->settings.instance, (enum log_level)level);
 	return EX_OK;
 }

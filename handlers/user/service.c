@@ -30,9 +30,11 @@ static const struct setting settings[] = {
 	    "days without use after which a session ends", .min = 1,
 	    .max = 3650),
 	SETTING(struct user_settings, verify_url, "COSTER_VERIFY_URL", "",
-	    "page of the mailed link; COSTER_PUBLIC_URL/verify"),
+	    "page of the mailed link; COSTER_PUBLIC_URL/verify",
+	    .form = SETTING_URL),
 	SETTING(struct user_settings, reset_url, "COSTER_RESET_URL", "",
-	    "page for a new password; COSTER_PUBLIC_URL/reset"),
+	    "page for a new password; COSTER_PUBLIC_URL/reset",
+	    .form = SETTING_URL),
 };
 
 static const struct job jobs[] = {
