@@ -9,7 +9,7 @@ SHARED   := arena auth breaker buf client clock config contract crash curl db do
             outbox outbox_turn outbox_admin page pool problem reply req restore route seen \
             service text token
 user     := service account former proof session refresh grant throttle export notice \
-            password keys command prune check
+            password keys command prompt prune check
 email    := service message cap recipient template deliver mime transport smtp \
             maildir check
 product  := service product catalog reservation check

@@ -113,16 +113,6 @@ find(struct ctx *ctx, const char *email, int64_t *id)
 	}
 }
 
-static const char *
-first_line(struct arena *a)
-{
-	char line[1024]; /* more than the longest password */
-
-	if (fgets(line, sizeof(line), stdin) == NULL)
-		*line = '\0';
-	return arena_strndup(a, line, strcspn(line, "\r\n"));
-}
-
 struct admin {
 	const char *email, *hash;
 	int64_t id, version;
@@ -146,7 +136,7 @@ int
 command_add_admin(struct ctx *ctx, int argc, char **argv)
 {
 	struct arguments in = { .email = argv[0],
-		.password = first_line(&ctx->arena) };
+		.password = secret_line(&ctx->arena, "password") };
 	struct admin a = { .email = argv[0] };
 	const char *fault;
 	int status;

@@ -36,6 +36,9 @@ int command_disable(struct ctx *ctx, int argc, char **argv);
 int command_enable(struct ctx *ctx, int argc, char **argv);
 int command_revoke_sessions(struct ctx *ctx, int argc, char **argv);
 
+/* The first line of standard input; a terminal asks for it, and does not show it. */
+const char *secret_line(struct arena *a, const char *prompt);
+
 /* What an address and a new password must be, of requests and of commands. An
  * account is found by its address in lower case. */
 #define EMAIL_FIELD(S, ...)                                                    \

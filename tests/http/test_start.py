@@ -2,10 +2,12 @@
 
 import json
 import os
+import pty
 import signal
 import socket
 import sqlite3
 import subprocess
+import termios
 import time
 
 import pytest
@@ -46,6 +48,13 @@ class Program:
             assert len(done.stderr.splitlines()) == 1 and done.stderr.endswith("\n"), done
             assert done.stdout == "", done
         return done
+
+
+def read_until(fd, mark):
+    text = b""
+    while mark not in text:
+        text += os.read(fd, 100)
+    return text
 
 
 @pytest.fixture(scope="session")
@@ -260,6 +269,33 @@ def test_an_administrator_is_made_once(program):
         assert db.execute("SELECT count(*) FROM account WHERE role = 'admin'").fetchone() == (1,)
     assert program.run("add-admin", "nonsense", input="nine green pears\n").returncode != 0
     assert program.run("add-admin", "b@shop.example", input="\n").returncode != 0
+
+
+@pytest.mark.parametrize("program", ["user"], indirect=True)
+@pytest.mark.parametrize("end", [None, signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_terminal_asks_for_the_password_and_does_not_show_it(program, end):
+    ours, terminal = pty.openpty()
+    echo = lambda: termios.tcgetattr(terminal)[3] & termios.ECHO
+    process = subprocess.Popen([BUILD / program.name, "add-admin", "root@shop.example"],
+        stdin=terminal, stdout=subprocess.PIPE, stderr=terminal, env=program.environment)
+    try:
+        assert read_until(ours, b": ") == b"password: " and not echo()
+        if end:
+            process.send_signal(end)
+        else:
+            os.write(ours, b"nine green pears\n")
+        assert process.wait(10) == (-end if end else 0)
+        said = process.stdout.read()
+        assert echo()
+        os.write(terminal, b"|")
+        assert b"pears" not in read_until(ours, b"|")
+        assert (b"user 1 made" in said) == (end is None)
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        os.close(ours)
+        os.close(terminal)
 
 
 @pytest.mark.parametrize("program", ["user"], indirect=True)
