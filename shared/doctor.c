@@ -173,7 +173,7 @@ static const struct command commands[] = {
 	{ "doctor copy", "",
 	    "of a backup, in COSTER_DB: without what running services see to",
 	    doctor_of_copy, COMMAND_WITH_DATABASE },
-	{ "doctor", "", "see whether all is so that must be so", doctor,
+	{ "doctor", "[copy]", "see whether all is so that must be so", doctor,
 	    COMMAND_WITH_DATABASE },
 };
 const struct command_table doctor_commands = COMMANDS(commands);

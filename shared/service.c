@@ -388,13 +388,14 @@ has_database(const struct app *app)
 	return false;
 }
 
+/* Arguments that must be there: "[copy]" is but a hint at another command. */
 static int
 count_words(const char *s)
 {
 	int n = 0;
 
 	while (*(s += strspn(s, " ")) != '\0') {
-		n++;
+		n += *s != '[';
 		s += strcspn(s, " ");
 	}
 	return n;
@@ -425,6 +426,13 @@ find_command(const struct service *svc, int argc, char **argv, int *words)
 	return NULL;
 }
 
+static void
+usage(const struct app *app, const struct command *cmd, FILE *out)
+{
+	fprintf(out, "usage: coster-%s %s%s%s\n", app->service->name, cmd->name,
+	    *cmd->arguments != '\0' ? " " : "", cmd->arguments);
+}
+
 static int
 run_command(struct app *app, const struct command *cmd, int argc, char **argv)
 {
@@ -432,14 +440,13 @@ run_command(struct app *app, const struct command *cmd, int argc, char **argv)
 	int status;
 
 	if (argc == 1 && strcmp(argv[0], "--help") == 0) {
-		printf("usage: coster-%s %s %s\n\n%s.\n\nMore in coster-%s(8).\n",
-		    app->service->name, cmd->name, cmd->arguments, cmd->help,
+		usage(app, cmd, stdout);
+		printf("\n%s.\n\nMore in coster-%s(8).\n", cmd->help,
 		    app->service->name);
 		return EX_OK;
 	}
 	if (argc != count_words(cmd->arguments)) {
-		fprintf(stderr, "usage: coster-%s %s %s\n", app->service->name,
-		    cmd->name, cmd->arguments);
+		usage(app, cmd, stderr);
 		return EX_USAGE;
 	}
 	if (token_start())

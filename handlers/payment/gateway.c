@@ -23,18 +23,32 @@ find(const char *name, size_t len)
 	return i;
 }
 
+static enum err
+refuse(const char *names)
+{
+	char why[200];
+	int n = snprintf(why, sizeof(why),
+	    "COSTER_GATEWAYS=%.60s: expected some, with commas between, of:",
+	    names);
+
+	for (size_t i = 0; i < NONE && n < (int)sizeof(why); i++)
+		n += snprintf(why + n, sizeof(why) - (size_t)n, " %s",
+		    gateways[i]->name);
+	LOG(LOG_ERROR, "bad setting", LOG_TEXT("setting", why));
+	return ERR_INVALID;
+}
+
 enum err
 gateway_offer(const char *names)
 {
+	const char *all = names;
+
 	memset(offered, 0, sizeof(offered));
 	for (;;) {
 		size_t len = strcspn(names, ","), i = find(names, len);
 
-		if (i == NONE) {
-			LOG(LOG_ERROR, "bad setting: no such gateway",
-			    LOG_TEXT("COSTER_GATEWAYS", names));
-			return ERR_INVALID;
-		}
+		if (i == NONE)
+			return refuse(all);
 		offered[i] = true;
 		if (names[len] == '\0')
 			return OK;

@@ -86,7 +86,12 @@ def test_help_version_and_check(program):
 
 @each_service
 def test_commands_explain_themselves(program):
-    assert program.check("backup", "--help").stdout.startswith(f"usage: {program.name} backup FILE")
+    for words, usage in (("backup", "backup FILE"), ("doctor", "doctor [copy]"),
+            ("doctor copy", "doctor copy")):
+        text = program.check(*words.split(), "--help").stdout
+        assert text.startswith(f"usage: {program.name} {usage}\n\n")
+    said = program.check("doctor", "nonsense", expect=USAGE).stderr
+    assert said == f"usage: {program.name} doctor [copy]\n"
     routes = program.check("routes").stdout.splitlines()
     who = {"anyone", "self", "user", "admin", "service", "internal"}
     assert routes and all(who & set(line.split()[2:]) for line in routes), routes
@@ -123,10 +128,12 @@ def test_bad_settings(program, name, value):
     ("email", "COSTER_MAIL_URL", "gopher://x"),
     ("email", "COSTER_MAIL_URL", "nonsense"),
     ("payment", "COSTER_GATEWAYS", "manual,gold"),
+    ("payment", "COSTER_GATEWAYS", "manual,"),
 ], indirect=["program"])
 def test_bad_settings_of_one_service(program, name, value):
     program.settings[name] = value
-    assert name in program.check("--check", expect=CONFIG).stderr
+    said = program.check("--check", expect=CONFIG).stderr
+    assert name in said and 'event="bad setting" ' in said
 
 
 @each_service
