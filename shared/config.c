@@ -2,36 +2,27 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdbool.h>
 
-/* What a URL of this form has to be and is not, or NULL. */
-static const char *
-url_fault(const char *url, enum setting_form form)
+static bool
+is_url(const char *text)
 {
-	const char *port = strncmp(url, "https://", 8) == 0 ? ":443"
-	    : strncmp(url, "http://", 7) == 0		    ? ":80"
-							    : NULL;
-	const char *host = port != NULL ? strstr(url, "//") + 2 : url;
-	size_t len = strcspn(host, "/?#");
+	size_t scheme = strncmp(text, "https://", 8) == 0 ? 8
+	    : strncmp(text, "http://", 7) == 0		  ? 7
+							  : 0;
 
-	if (port == NULL || len == 0 || *host == ':'
-	    || url[strcspn(url, " \t\r\n\v\f")] != '\0')
-		return "expected a URL such as https://shop.example";
-	if (form == SETTING_SITE && len > strlen(port)
-	    && strncmp(host + len - strlen(port), port, strlen(port)) == 0)
-		return "leave its port out, as browsers do";
-	return NULL;
+	return scheme > 0 && strchr("/?#:", text[scheme]) == NULL
+	    && strpbrk(text, " \t\r\n\v\f") == NULL;
 }
 
 static enum err
 load_text(const struct setting *s, const char *text, char *why, size_t size)
 {
-	const char *fault = s->form != SETTING_ANY && *text != '\0'
-	    ? url_fault(text, s->form)
-	    : NULL;
-
-	if (fault == NULL)
+	if (s->form == SETTING_ANY || *text == '\0' || is_url(text))
 		return OK;
-	snprintf(why, size, "%s=%.60s: %s", s->name, text, fault);
+	snprintf(why, size,
+	    "%s=%.60s: expected a URL such as https://shop.example", s->name,
+	    text);
 	return ERR_INVALID;
 }
 

@@ -14,9 +14,8 @@
 
 enum setting_type { SETTING_TEXT, SETTING_INT };
 
-/* A text that is not empty may have to be a URL of http or https; one that browsers
- * take their Origin from, without the port that they leave out. */
-enum setting_form { SETTING_ANY, SETTING_URL, SETTING_SITE };
+/* A text that is not empty may have to be a URL of http or https. */
+enum setting_form { SETTING_ANY, SETTING_URL };
 
 struct setting {
 	const char *name;     /* of the environment variable */

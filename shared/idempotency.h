@@ -20,8 +20,8 @@ enum idempotency {
 };
 
 /* Before a write: ERR_INVALID for a key that came with another body or is
- * badly formed. A slow route's key is claimed in a transaction of its own, and
- * ERR_CONFLICT while its first request runs. The REQUEST_ID of a quick
+ * badly formed. A slow route's key is claimed, in a transaction of its own if none is
+ * open, and ERR_CONFLICT while its first request runs. The REQUEST_ID of a quick
  * one that asks nobody is not looked for: hardly any comes twice, and storing the
  * reply finds that out. */
 MUST_USE enum err idempotency_start(struct req *r, enum idempotency *what);
