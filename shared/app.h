@@ -75,6 +75,15 @@ struct command_table {
 
 #define COMMANDS(table) { .list = (table), .count = ARRAY_LEN(table) }
 
+/* What a metrics page says beside what all services have. */
+struct gauge_table {
+	const struct stmt *stmt; /* $1 is now; one row, an integer a gauge */
+	const struct gauge {
+		const char *name, *help;
+	} *list;
+	size_t count;
+};
+
 struct service {
 	const char *name, *summary;
 	const struct route_table *const *routes;
@@ -86,6 +95,7 @@ struct service {
 	const struct command *commands;
 	size_t command_count;
 	const struct check_table *checks, *questions; /* see doctor.h; NULL: none */
+	const struct gauge_table *gauges;	      /* NULL: none */
 	/* SQL on a backup that is to be the database again, or NULL: to mend
 	 * it, and to take over from the database that was there, as "old",
 	 * what keeps its ids from being given again. */

@@ -306,22 +306,39 @@ put_outbox(struct page *p, struct db *db)
 }
 
 static enum err
+put_gauges(struct page *p, struct db *db, const struct gauge_table *t)
+{
+	struct db_rows q = db_query(db, t->stmt, DB_ARGS(DB_INT(clock_ms())));
+
+	if (db_next(&q))
+		for (size_t i = 0; i < t->count; i++)
+			put_singles(p,
+			    &(struct single) { t->list[i].name, "gauge",
+				t->list[i].help, (double)db_int(&q, (int)i) },
+			    1);
+	return db_end(&q);
+}
+
+static enum err
 get_metrics(struct req *r)
 {
+	const struct service *svc = r->ctx->app->service;
 	bool open = r->type == 1;
 	struct page p = { reply_type(r, 200, types[r->type]), open };
 	enum err err;
 
 	put_head(&p, "coster_build_info", "gauge", "What runs: always 1.");
 	buf_addf(p.b, "coster_build_info{service=\"%s\",version=\"%s\"} 1\n",
-	    r->ctx->app->service->name, COSTER_VERSION);
+	    svc->name, COSTER_VERSION);
 	put_requests(&p);
 	put_head(&p, "coster_request_duration_seconds", "histogram",
 	    "From reading a request to its reply.");
 	for (size_t i = 0; i < series_count; i++)
 		put_latency(&p, &series[i]);
 	put_process(&p, r->ctx->app);
-	if ((err = put_outbox(&p, r->db)))
+	if ((err = put_outbox(&p, r->db))
+	    || (svc->gauges != NULL
+		&& (err = put_gauges(&p, r->db, svc->gauges))))
 		return err;
 	if (open)
 		buf_adds(p.b, "# EOF\n");

@@ -1,4 +1,4 @@
-/* What must be so of the queue of mails. */
+/* What must be so of the queue of mails, and what an operator watches of it. */
 #include "handlers/email/email.h"
 #include "shared/doctor.h"
 
@@ -22,6 +22,23 @@ static const struct check checks[] = {
 	    " AND due_at < $1 - 3600000" },
 };
 const struct check_table email_checks = CHECKS(checks);
+
+STMT(mail_gauges,
+    "SELECT count(*), ($1 - coalesce(min(created_at), $1)) / 1000,"
+    " (SELECT count(*) FROM mail WHERE status = 'failed'"
+    "  AND status <> 'queued' AND created_at > $1 - 86400000"
+    "  AND last_error <> 'erased')"
+    " FROM mail WHERE status = 'queued'");
+
+static const struct gauge gauges[] = {
+	{ "coster_mail_waiting", "Mails that wait to be sent." },
+	{ "coster_mail_oldest_age_seconds",
+	    "How long the oldest of them has waited." },
+	{ "coster_mail_failed",
+	    "Mails of the last day that were given up." },
+};
+const struct gauge_table email_gauges
+    = { &mail_gauges, gauges, ARRAY_LEN(gauges) };
 
 /* A mail that failed, with an id beyond all that were given. */
 const char email_keep_ids[]

@@ -16,6 +16,7 @@ MUST_USE enum err bad_setting(const char *name, const char *why);
 
 extern const struct route_table message_routes;
 extern const struct check_table email_checks;
+extern const struct gauge_table email_gauges;
 extern const char email_keep_ids[];
 
 /* Opens the transport; errors as struct service's start wants them. */

@@ -79,6 +79,7 @@ const struct service service = {
 	.jobs = jobs,
 	.job_count = ARRAY_LEN(jobs),
 	.checks = &email_checks,
+	.gauges = &email_gauges,
 	.keep_ids = email_keep_ids,
 	.start = start,
 };

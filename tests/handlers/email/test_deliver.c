@@ -503,6 +503,41 @@ test_deliver__backs_off_and_gives_up(void **state)
 }
 
 static void
+assert_gauges(struct t *t, int waiting, int oldest, int failed)
+{
+	struct reply_seen rep
+	    = call(t, "GET", "/_metrics", NULL, AS_INTERNAL);
+	const char *want = arena_printf(test_arena(t),
+	    "\ncoster_mail_waiting %d\n", waiting);
+
+	assert_non_null(strstr(rep.body, want));
+	want = arena_printf(test_arena(t),
+	    "\ncoster_mail_oldest_age_seconds %d\n", oldest);
+	assert_non_null(strstr(rep.body, want));
+	want = arena_printf(
+	    test_arena(t), "\ncoster_mail_failed %d\n", failed);
+	assert_non_null(strstr(rep.body, want));
+}
+
+static void
+test_deliver__an_operator_sees_that_mail_does_not_go_out(void **state)
+{
+	struct t *t = *state;
+
+	assert_gauges(t, 0, 0, 0);
+	post(t, TO("later@b"));
+	advance(t, CLOCK_MINUTE);
+	post(t, TO("later@b"));
+	assert_gauges(t, 2, 60, 0);
+	email_settings.tries = 1;
+	deliver(t);
+	assert_gauges(t, 0, 0, 2);
+	advance(t, CLOCK_DAY);
+	assert_gauges(t, 0, 0, 0);
+	assert_int_equal(check_plans(t, "SELECT count(*), ($1*"), 1);
+}
+
+static void
 test_deliver__nothing_waits_for_a_clock_that_was_set_back(void **state)
 {
 	struct t *t = *state;
@@ -701,6 +736,8 @@ main(void)
 		SMTP_TEST(test_deliver__a_refused_sender_loses_nothing),
 		SMTP_TEST(test_deliver__a_server_that_hangs_up_is_tried_again),
 		SMTP_TEST(test_deliver__backs_off_and_gives_up),
+		SMTP_TEST(
+		    test_deliver__an_operator_sees_that_mail_does_not_go_out),
 		SMTP_TEST(
 		    test_deliver__nothing_waits_for_a_clock_that_was_set_back),
 		SMTP_TEST(
