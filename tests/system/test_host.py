@@ -301,7 +301,7 @@ def test_metrics(service):
 def test_prometheus_with_what_is_shipped():
     """The example as it is, and the alerts on what it scrapes."""
     folder = "/usr/share/coster/prometheus"
-    assert "SUCCESS: 9 rules found" in sh(f"promtool check rules {folder}/coster-alerts.yml")
+    assert "SUCCESS: 10 rules found" in sh(f"promtool check rules {folder}/coster-alerts.yml")
     assert "is valid" in sh(f"promtool check config {folder}/prometheus.yml")
     sh("ln -s /etc/nginx/coster/coster-watch.conf /etc/nginx/conf.d/; nginx -t && systemctl reload nginx")
     sh(f"cp -r {folder} /run/prometheus; cd /run/prometheus;"
@@ -328,7 +328,7 @@ def test_prometheus_with_what_is_shipped():
         rules = ask("GET", "/api/v1/rules", port=9090).json["data"]["groups"][0]["rules"]
         eventually(lambda: all(r["health"] == "ok" for r in
             ask("GET", "/api/v1/rules", port=9090).json["data"]["groups"][0]["rules"]))
-        assert len(rules) == 9 and query("ALERTS") == []
+        assert len(rules) == 10 and query("ALERTS") == []
         sh("systemctl stop coster-email@1 coster-email@2")
         eventually(lambda: [(m["alertname"], m["service"]) for m, _ in
             query('ALERTS{alertname="CosterServiceDown"}')] == [("CosterServiceDown", "email")], 20)
