@@ -98,7 +98,7 @@ struct service {
 	const struct gauge_table *gauges;	      /* NULL: none */
 	/* SQL on a backup that is to be the database again, or NULL: to mend
 	 * it, and to take over from the database that was there, as "old",
-	 * what keeps its ids from being given again. */
+	 * what keeps its ids from being given again, and what cannot be undone. */
 	const char *restored, *keep_ids;
 	/* Called once when all else is ready; the log says what it lacks. */
 	enum err (*start)(const struct app *app);

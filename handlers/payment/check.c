@@ -77,6 +77,11 @@ const struct check_table payment_questions = CHECKS(questions);
 	"id, invoice_id, gateway, key, amount, status, reference, origin,"     \
 	" asked, due_at, created_at, ended_at"
 
+/* Not its id: that of a message that is sent is given again. */
+#define MESSAGE_COLUMNS                                                        \
+	"subject, method, path, body, key, attempts, due_at, leased_until,"    \
+	" dead_at, last_error, created_at, receiver, waits"
+
 /* Money that was moved since the backup stays moved, and what has ended stays ended:
  * a customer was told, and product. Invoices that were made since and are open expire
  * now, which gives their goods back; so each number is given once. */
@@ -104,5 +109,6 @@ const char payment_keep_ids[]
       "INSERT INTO sandbox_charge SELECT * FROM old.sandbox_charge"
       " WHERE true ON CONFLICT DO NOTHING;"
       "UPDATE extension SET last = max(last, (SELECT last FROM old.extension));"
-      "INSERT INTO outbox SELECT * FROM old.outbox"
-      " WHERE id > (SELECT coalesce(max(id), 0) FROM main.outbox)";
+      "INSERT INTO outbox (" MESSAGE_COLUMNS ")"
+      " SELECT " MESSAGE_COLUMNS " FROM old.outbox"
+      " WHERE key NOT IN (SELECT key FROM main.outbox) ORDER BY id";

@@ -50,6 +50,24 @@ def test_what_was_backed_up_is_there_again(program):    # noqa: F811
     assert "BREACH" not in program.check("doctor").stdout
 
 
+@pytest.mark.parametrize("program", ["payment"], indirect=True)
+def test_messages_that_are_not_sent_are_kept(program):    # noqa: F811
+    """Also one with the id of another, which was sent since the copy was made."""
+    def put(id, key):
+        sql(program.db, "INSERT INTO outbox (id, subject, method, path, key, due_at, created_at)"
+            f" VALUES ({id}, 's', 'POST', '/log', '{key}', 9e15, 0)")
+
+    program.check("--check")
+    put(2, "first")
+    copy = program.folder / "copy.db"
+    program.check("backup", copy)
+    sql(program.db, "DELETE FROM outbox")
+    put(1, "second")
+    put(2, "third")
+    program.check("restore", copy)
+    assert sql(program.db, "SELECT key FROM outbox ORDER BY id") == [("first",), ("second",), ("third",)]
+
+
 @each_service
 def test_where_there_is_no_database(program):    # noqa: F811
     program.check("--check")
