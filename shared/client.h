@@ -47,8 +47,8 @@ void client_free(struct client *client);
  * yet; 0 when it may be called. */
 int64_t client_pause(struct client *client, struct arena *a, const char *path);
 
-/* What is in the reply is in the arena. ERR_UNAVAILABLE, also when the sync fails, and the log
- * says why. */
+/* What is in the reply is in the arena. ERR_UNAVAILABLE, also when the sync fails,
+ * and the log says why. */
 MUST_USE enum err client_call(struct client *client, struct arena *a,
     const struct client_call *call, struct client_reply *reply);
 

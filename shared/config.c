@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <stdbool.h>
 
 static bool
 is_url(const char *text)
@@ -18,7 +17,7 @@ is_url(const char *text)
 static enum err
 load_text(const struct setting *s, const char *text, char *why, size_t size)
 {
-	if (s->form == SETTING_ANY || *text == '\0' || is_url(text))
+	if (!s->url || *text == '\0' || is_url(text))
 		return OK;
 	snprintf(why, size,
 	    "%s=%.60s: expected a URL such as https://shop.example", s->name,

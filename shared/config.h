@@ -6,6 +6,7 @@
 #ifndef COSTER_CONFIG_H
 #define COSTER_CONFIG_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -14,15 +15,12 @@
 
 enum setting_type { SETTING_TEXT, SETTING_INT };
 
-/* A text that is not empty may have to be a URL of http or https. */
-enum setting_form { SETTING_ANY, SETTING_URL };
-
 struct setting {
 	const char *name;     /* of the environment variable */
 	const char *fallback; /* its value when unset or empty */
 	const char *help;
 	enum setting_type type;
-	enum setting_form form; /* of a text */
+	bool url; /* of a text: empty, or a URL of http or https */
 	size_t offset;	  /* in the struct */
 	int64_t min, max; /* of an integer */
 };

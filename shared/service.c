@@ -39,7 +39,7 @@ static const struct setting common_settings[] = {
 	    "/run/coster/internal/nginx.sock", "nginx's socket between services"),
 	SETTING(struct app_settings, public_url, "COSTER_PUBLIC_URL",
 	    "https://localhost", "the shop's address; issuer of the tokens",
-	    .form = SETTING_URL),
+	    .url = true),
 	SETTING(struct app_settings, instance, "COSTER_INSTANCE", "1",
 	    "number of this instance, for the log"),
 	SETTING(struct app_settings, log_level, "COSTER_LOG_LEVEL", "info",

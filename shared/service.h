@@ -13,9 +13,10 @@ extern const struct service service;
 
 /* The whole program. Exit statuses are those of sysexits.h: EX_USAGE (64)
  * unknown option or command, EX_DATAERR (65) the database is newer than the
- * program or another service's, EX_NOINPUT (66) a key is missing or bad, EX_SOFTWARE (70) a fault
- * in the program, EX_OSFILE (72) standard input is no listening socket,
- * EX_IOERR (74) the database cannot be opened, EX_CONFIG (78) a bad setting. */
+ * program or another service's, EX_NOINPUT (66) a key is missing or bad,
+ * EX_SOFTWARE (70) a fault in the program, EX_OSFILE (72) standard input is no
+ * listening socket, EX_IOERR (74) the database cannot be opened, or there is none,
+ * EX_CONFIG (78) a bad setting. */
 int service_main(int argc, char **argv, const struct service *svc);
 
 /* The parts of it that tests use too. Each answers an exit status. */

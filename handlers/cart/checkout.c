@@ -117,11 +117,7 @@ STMT(checkout_drop,
     " AND updated_at < $1");
 
 STMT(cart_thaw,
-    "UPDATE cart SET checkout_id = NULL WHERE user_id = $1"
-    " AND checkout_id = $2");
-
-STMT(cart_thaw_anew,
-    "UPDATE cart SET checkout_id = NULL, version = version + 1"
+    "UPDATE cart SET checkout_id = NULL, version = version + $3"
     " WHERE user_id = $1 AND checkout_id = $2");
 
 /* By its key. Of several at once SQLite makes a table first, since what they belong
@@ -215,14 +211,19 @@ take(struct db *db, int64_t nr, const char *holder, struct checkout *c)
 	    c);
 }
 
+static enum err
+thaw(struct db *db, const struct checkout *c, bool changed)
+{
+	return db_exec(db, &cart_thaw,
+	    DB_ARGS(DB_INT(c->user_id), DB_TEXT(c->id), DB_INT(changed)));
+}
+
 /* Of all there is in it: nothing came in while it was frozen. */
 static enum err
 empty_cart(struct db *db, const struct checkout *c)
 {
-	enum err err;
+	enum err err = thaw(db, c, true);
 
-	err = db_exec(db, &cart_thaw_anew,
-	    DB_ARGS(DB_INT(c->user_id), DB_TEXT(c->id)));
 	for (size_t i = 0; err == OK && i < c->line_count; i++)
 		err = db_exec(db, &item_sold,
 		    DB_ARGS(DB_INT(c->user_id), DB_INT(c->lines[i].item_id)));
@@ -234,8 +235,7 @@ give_back(struct db *db, const struct checkout *c)
 {
 	enum err err;
 
-	if ((err = db_exec(db, &cart_thaw,
-		 DB_ARGS(DB_INT(c->user_id), DB_TEXT(c->id))))
+	if ((err = thaw(db, c, false))
 	    || (err = db_exec(db, &cart_unseen,
 		    DB_ARGS(DB_INT(c->user_id),
 			DB_INT(CART_FRESH_MAX * CLOCK_SECOND)))))

@@ -134,11 +134,11 @@ match_text(struct req *r, const char *q)
 			    (int)len, q);
 		q += len;
 	}
-	if (words > 0 && words <= WORDS_MAX)
-		return b.data;
-	(void)!req_fault(r, "?q",
-	    words == 0 ? "has no word in it" : "has more than 12 words");
-	return NULL;
+	if (words == 0)
+		(void)!req_fault(r, "?q", "has no word in it");
+	else if (words > WORDS_MAX)
+		(void)!req_fault(r, "?q", "has more than %d words", WORDS_MAX);
+	return words > 0 && words <= WORDS_MAX ? b.data : NULL;
 }
 
 static const char *

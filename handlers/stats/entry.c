@@ -73,9 +73,9 @@ static const struct field batch = { .type = FIELD_LIST,
 	.item_default = &blank };
 
 /* What data may have, so that a page of entries that all are at this is JSON to a
- * service that reads it, as user does for an export. Data stands in an entry, in the list, in the page; an
- * entry has five values beside its data, one of them an object; a page has three
- * beside its entries, two of them an object and an array. */
+ * service that reads it, as user does for an export. Data stands in an entry, in
+ * the list, in the page; an entry has five values beside its data, one of them an
+ * object; a page has three beside its entries, two of them an object and an array. */
 static const struct json_limits data_max = { .depth = JSON_DEPTH_MAX - 3,
 	.values = (JSON_VALUES_MAX - 3) / READ_AT_ONCE - 5,
 	.containers = (JSON_CONTAINERS_MAX - 2) / READ_AT_ONCE - 1 };

@@ -31,10 +31,10 @@ static const struct setting settings[] = {
 	    .max = 3650),
 	SETTING(struct user_settings, verify_url, "COSTER_VERIFY_URL", "",
 	    "page of the mailed link; COSTER_PUBLIC_URL/verify",
-	    .form = SETTING_URL),
+	    .url = true),
 	SETTING(struct user_settings, reset_url, "COSTER_RESET_URL", "",
 	    "page for a new password; COSTER_PUBLIC_URL/reset",
-	    .form = SETTING_URL),
+	    .url = true),
 };
 
 static const struct job jobs[] = {

@@ -15,7 +15,7 @@ static struct shop shop;
 static const struct setting table[] = {
 	SETTING(struct shop, name, "TEST_NAME", "corner", "what it is called"),
 	SETTING(struct shop, page, "TEST_PAGE", "", "a page",
-	    .form = SETTING_URL),
+	    .url = true),
 	SETTING(struct shop, workers, "TEST_WORKERS", "4", "how many", .min = 1,
 	    .max = 64),
 	SETTING(struct shop, shift, "TEST_SHIFT", "-2", "hours", .min = -12,
