@@ -78,7 +78,8 @@ put_faults(struct buf *b, const struct faults *f)
 	json_close(b, ']');
 }
 
-/* Header fields that a status is to have: RFC 6750 section 3, RFC 9110. */
+/* Header fields that a status is to have: RFC 6750 section 3, RFC 9110, and of a
+ * patch RFC 5789 section 3.1. */
 static void
 put_fields(struct req *r, enum err err)
 {
@@ -90,6 +91,13 @@ put_fields(struct req *r, enum err err)
 		break;
 	case ERR_METHOD:
 		reply_field(r, "Allow", "%s", r->allow);
+		break;
+	case ERR_MEDIA_TYPE:
+		if (strcmp(r->param[PARAM_METHOD], "PATCH") == 0)
+			reply_field(r, "Accept-Patch", "application/json, %s",
+			    MERGE_PATCH);
+		else
+			reply_field(r, "Accept", "application/json");
 		break;
 	case ERR_TOO_MANY:
 	case ERR_UNAVAILABLE:

@@ -100,7 +100,7 @@ is_of_type(const struct req *r, const char *type)
 bool
 req_is_merge_patch(const struct req *r)
 {
-	return is_of_type(r, "application/merge-patch+json")
+	return is_of_type(r, MERGE_PATCH)
 	    && strcmp(r->param[PARAM_METHOD], "PATCH") == 0;
 }
 

@@ -117,6 +117,7 @@ MUST_USE enum err req_fault(
 MUST_USE enum err req_json(struct req *r, struct json_object **root);
 
 /* Is the body a patch of RFC 7396? */
+#define MERGE_PATCH "application/merge-patch+json"
 bool req_is_merge_patch(const struct req *r);
 
 /* The body, or the query, read against the route's table of fields into the

@@ -113,8 +113,13 @@ def test_put_and_patch_change_what_is_given(http):
     assert (changed.json["category"], changed.json["price"]) == (None, 500)
     http.request("PATCH", path, b'{"name":"Merged"}', http.admin,
         {"Content-Type": "application/merge-patch+json; charset=utf-8"}, expect=200)
-    http.request("PUT", path, b'{"name":"Merged"}', http.admin,
+    put = http.request("PUT", path, b'{"name":"Merged"}', http.admin,
         {"Content-Type": "application/merge-patch+json"}, expect=415)
+    assert (put.headers["Accept"], put.headers["Accept-Patch"]) == ("application/json", None)
+    patched = http.request("PATCH", path, b'name=Merged', http.admin,
+        {"Content-Type": "application/x-www-form-urlencoded"}, expect=415)
+    assert patched.headers["Accept"] is None
+    assert patched.headers["Accept-Patch"] == "application/json, application/merge-patch+json"
 
 
 @pytest.mark.parametrize("media_type, attributes", [
