@@ -176,27 +176,35 @@ command_list(struct ctx *ctx, int argc, char **argv)
 
 /* A change of the account that an address names. */
 struct change {
-	struct arguments in;
 	enum err (*make)(struct db *db, int64_t id, const struct arguments *in);
 	const char *event; /* for the log */
+	const char *told;  /* what the account is now */
+	bool lags; /* what was given out before is good until it expires */
 };
 
 static int
-change(struct ctx *ctx, const struct change *c, int64_t *id)
+change(struct ctx *ctx, const struct arguments *in, const struct change *c)
 {
+	int64_t id;
 	int status;
 
-	if ((status = check(&ctx->arena, &c->in))
-	    || (status = find(ctx, c->in.email, id)))
+	if ((status = check(&ctx->arena, in))
+	    || (status = find(ctx, in->email, &id)))
 		return status;
 	if (db_begin(&ctx->db))
 		return EX_IOERR;
-	status = finish(&ctx->db, c->make(&ctx->db, *id, &c->in));
-	if (status == EX_OK)
-		LOG(LOG_AUDIT, c->event, LOG_INT("user", *id),
-		    { .key = c->in.role != NULL ? "role" : NULL,
-			.text = c->in.role });
-	return status;
+	if ((status = finish(&ctx->db, c->make(&ctx->db, id, in))))
+		return status;
+	LOG(LOG_AUDIT, c->event, LOG_INT("user", id),
+	    { .key = in->role != NULL ? "role" : NULL, .text = in->role });
+	printf("user %lld %s%s", (long long)id, c->told,
+	    in->role != NULL ? in->role : "");
+	if (c->lags)
+		printf("; other services take tokens given out before for up to "
+		       "%lld seconds",
+		    (long long)user_settings.token_seconds);
+	putchar('\n');
+	return EX_OK;
 }
 
 static enum err
@@ -209,18 +217,12 @@ set_role(struct db *db, int64_t id, const struct arguments *in)
 int
 command_set_role(struct ctx *ctx, int argc, char **argv)
 {
-	struct change c = { { .email = argv[0], .role = argv[1] }, set_role,
-		"role changed by command" };
-	int64_t id;
-	int status = change(ctx, &c, &id);
+	static const struct change c = { set_role, "role changed by command",
+		"is ", true };
 
 	(void)argc;
-	if (status == EX_OK)
-		printf("user %lld is %s; other services take tokens given "
-		       "out before for up to %lld seconds\n",
-		    (long long)id, c.in.role,
-		    (long long)user_settings.token_seconds);
-	return status;
+	return change(ctx,
+	    &(struct arguments) { .email = argv[0], .role = argv[1] }, &c);
 }
 
 static enum err
@@ -233,17 +235,11 @@ revoke(struct db *db, int64_t id, const struct arguments *in)
 int
 command_revoke_sessions(struct ctx *ctx, int argc, char **argv)
 {
-	struct change c = { { .email = argv[0] }, revoke,
-		"sessions ended by command" };
-	int64_t id;
-	int status = change(ctx, &c, &id);
+	static const struct change c = { revoke, "sessions ended by command",
+		"is signed out", true };
 
 	(void)argc;
-	if (status == EX_OK)
-		printf("user %lld is signed out; other services take tokens "
-		       "given out before for up to %lld seconds\n",
-		    (long long)id, (long long)user_settings.token_seconds);
-	return status;
+	return change(ctx, &(struct arguments) { .email = argv[0] }, &c);
 }
 
 static enum err
@@ -263,17 +259,11 @@ disable(struct db *db, int64_t id, const struct arguments *in)
 int
 command_disable(struct ctx *ctx, int argc, char **argv)
 {
-	struct change c = { { .email = argv[0] }, disable,
-		"account disabled by command" };
-	int64_t id;
-	int status = change(ctx, &c, &id);
+	static const struct change c = { disable, "account disabled by command",
+		"is disabled", true };
 
 	(void)argc;
-	if (status == EX_OK)
-		printf("user %lld is disabled; other services take tokens "
-		       "given out before for up to %lld seconds\n",
-		    (long long)id, (long long)user_settings.token_seconds);
-	return status;
+	return change(ctx, &(struct arguments) { .email = argv[0] }, &c);
 }
 
 static enum err
@@ -287,13 +277,9 @@ enable(struct db *db, int64_t id, const struct arguments *in)
 int
 command_enable(struct ctx *ctx, int argc, char **argv)
 {
-	struct change c = { { .email = argv[0] }, enable,
-		"account enabled by command" };
-	int64_t id;
-	int status = change(ctx, &c, &id);
+	static const struct change c = { enable, "account enabled by command",
+		"can sign in again", false };
 
 	(void)argc;
-	if (status == EX_OK)
-		printf("user %lld can sign in again\n", (long long)id);
-	return status;
+	return change(ctx, &(struct arguments) { .email = argv[0] }, &c);
 }
