@@ -52,4 +52,7 @@ const char cart_keep_ids[]
       " SELECT user_id, version + 1, last_item_id FROM old.cart WHERE true"
       " ON CONFLICT (user_id) DO UPDATE SET"
       " version = max(version, excluded.version),"
-      " last_item_id = max(last_item_id, excluded.last_item_id)";
+      " last_item_id = max(last_item_id, excluded.last_item_id);"
+      "UPDATE cart_item SET version = o.version + 1 FROM old.cart_item o"
+      " WHERE o.user_id = cart_item.user_id AND o.id = cart_item.id"
+      " AND o.version > cart_item.version";

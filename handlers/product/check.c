@@ -32,7 +32,7 @@ static const struct check checks[] = {
 };
 const struct check_table product_checks = CHECKS(checks);
 
-/* Rows that are over, with ids beyond all that were given. */
+/* Rows that are over, with ids beyond all that were given; and versions. */
 const char product_keep_ids[]
     = "INSERT INTO product (id, sku, name, description, price, currency,"
       " attributes, created_at, updated_at, deleted_at)"
@@ -40,6 +40,8 @@ const char product_keep_ids[]
       " updated_at FROM old.product"
       " WHERE id > (SELECT coalesce(max(id), 0) FROM main.product)"
       " ORDER BY id DESC LIMIT 1;"
+      "UPDATE product SET version = o.version + 1 FROM old.product o"
+      " WHERE o.id = product.id AND o.version > product.version;"
       "INSERT INTO reservation (id, status, expires_at, created_at)"
       " SELECT id + 1, 'released', expires_at, created_at FROM old.reservation"
       " WHERE id > (SELECT coalesce(max(id), 0) FROM main.reservation)"

@@ -33,13 +33,15 @@ const char user_restored[] = "UPDATE session SET expires_at = 0,"
 			     "DELETE FROM reset_request";
 
 /* An account that is deleted, and a session of it that is over, with ids beyond
- * all that were given. */
+ * all that were given; and versions. */
 const char user_keep_ids[]
     = "INSERT INTO account (id, role, created_at, updated_at, deleted_at)"
       " SELECT id + 1, 'customer', updated_at, updated_at, updated_at"
       " FROM old.account"
       " WHERE id > (SELECT coalesce(max(id), 0) FROM main.account)"
       " ORDER BY id DESC LIMIT 1;"
+      "UPDATE account SET version = o.version + 1 FROM old.account o"
+      " WHERE o.id = account.id AND o.version > account.version;"
       "INSERT INTO session (id, user_id, family, token, created_at,"
       " last_used_at, expires_at)"
       " SELECT id + 1, (SELECT max(id) FROM main.account),"

@@ -301,6 +301,39 @@ def test_no_id_is_given_twice(stack, tmp_path):
         run(stack, service, "doctor")
 
 
+def test_no_version_is_given_twice(stack, tmp_path):
+    """Else a client's copy of what was changed since would be taken for the newest."""
+    http = Shop(stack)
+    product, ann = http.new_product(price=100), http.new_user("Ann")
+    cart, said = f"/user/{ann.id}/cart", lambda reply: (reply.headers["ETag"], reply.json)
+    http.post(cart, {"product_id": product["id"]}, token=ann.token, expect=201)
+    of = {f"/product/{product['id']}": http.admin, f"{cart}/1": ann.token}
+    for service in ("user", "product", "cart"):
+        run(stack, service, "backup", tmp_path / service)
+
+    def change(n):
+        http.patch(f"/product/{product['id']}", {"name": f"Tea {n}"}, token=http.admin, expect=200)
+        http.patch(f"{cart}/1", {"quantity": n}, token=ann.token, expect=200)
+        return {path: said(http.get(path, token=token, expect=200)) for path, token in of.items()}
+
+    before = change(2)
+    for service in ("product", "cart"):
+        run(stack, service, "restore", tmp_path / service)
+    restored = {path: said(http.get(path, token=token, expect=200)) for path, token in of.items()}
+    after = change(3)
+    for path, token in of.items():
+        tags = [s[path][0] for s in (before, restored, after)]
+        assert len(set(tags)) == 3, tags
+        http.get(path, token=token, headers={"If-None-Match": tags[0]}, expect=200)
+    http.patch(f"/user/{ann.id}", {"name": "Anna"}, token=ann.token, expect=200)
+    tag = http.get(f"/user/{ann.id}", token=ann.token, expect=200).headers["ETag"]
+    run(stack, "user", "restore", tmp_path / "user")
+    token = http.post("/session/", {"email": ann.email, "password": ann.password},
+        expect=201).json["token"]
+    http.patch(f"/user/{ann.id}", {"name": "Anne"}, token=token, headers={"If-Match": tag},
+        expect=412)
+
+
 def test_money_that_was_moved_since_the_copy_stays_moved(stack, tmp_path):
     """And what has ended stays so; what was bought since and not paid is given back."""
     http = Shop(stack)
