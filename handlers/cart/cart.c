@@ -348,7 +348,8 @@ get_cart(struct req *r)
 	enum err err;
 
 	/* The version first: with lines that are newer it does no harm. */
-	if ((err = offer_refresh(r)) || (err = cart_load(r->db, r->uid, &cart)))
+	if ((err = offer_refresh(r, INT_NONE))
+	    || (err = cart_load(r->db, r->uid, &cart)))
 		return err;
 	b = reply_json(r, 200);
 	json_open(b, NULL, '{');
@@ -399,7 +400,7 @@ delete_cart(struct req *r)
 static enum err
 get_item(struct req *r)
 {
-	enum err err = offer_refresh(r);
+	enum err err = offer_refresh(r, r->id);
 
 	return err ? err : reply_item(r, 200, r->id);
 }
@@ -424,13 +425,20 @@ static enum err
 change_item(struct req *r)
 {
 	struct wanted wanted;
+	int64_t had;
 	enum err err;
 
-	if ((err = load_item(r, &wanted)) || (err = req_body(r, &wanted)))
+	if ((err = load_item(r, &wanted)))
+		return err;
+	had = wanted.quantity;
+	if ((err = req_body(r, &wanted)))
 		return err;
 	err = db_exec(r->db, &item_update,
 	    DB_ARGS(DB_INT(r->uid), DB_INT(r->id), DB_INT(wanted.quantity)));
-	if (err || (err = check_subtotal(r)))
+	/* What is too dear, since prices rose, can be made less. */
+	if (!err && wanted.quantity > had)
+		err = check_subtotal(r);
+	if (err)
 		return err;
 	return reply_item(r, 200, r->id);
 }

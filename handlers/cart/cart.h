@@ -62,10 +62,10 @@ MUST_USE enum err offer_take(
 /* Keeps an offer with the product's item; *news: it says something new. */
 MUST_USE enum err offer_keep(struct req *r, const struct offer *o, bool *news);
 
-/* Before a cart is shown: asks product about all of it when what is known is
- * old, for which it may have to wait (ERR_DEFER). What is known will do when
- * product does not answer. */
-MUST_USE enum err offer_refresh(struct req *r);
+/* Before an item, or with INT_NONE all of the cart, is shown to its customer: asks
+ * product about it when what is known is old, for which it may have to wait
+ * (ERR_DEFER). What is known will do when product does not answer. */
+MUST_USE enum err offer_refresh(struct req *r, int64_t item);
 
 /* A member of what another service answered; INT_NONE or NULL when it is not
  * there, or is of another type. */

@@ -2,9 +2,9 @@
  * What product says of what is in a cart.
  *
  * It is kept with each item, so a cart can be read while product is down, and
- * the price is the one that the customer has seen. Who reads a cart of which
- * something is older than COSTER_CART_FRESH_SECONDS asks product anew, once
- * for all items. A product that is gone, or is sold in another currency now,
+ * the price is the one that the customer has seen. A customer who reads what is
+ * older than COSTER_CART_FRESH_SECONDS asks product anew, once for all that is
+ * shown. Whoever else reads it sees what the customer saw. A product that is gone, or is sold in another currency now,
  * keeps its item, with none available.
  */
 #include "handlers/cart/cart.h"
@@ -14,10 +14,12 @@
 
 #define GLANCE_MS 1000 /* that a reader waits for product */
 
-STMT(oldest_get, "SELECT min(seen_at) FROM cart_item WHERE user_id = $1");
+/* Of the item $2, or of all. */
+#define SHOWN "user_id = $1 AND ($2 IS NULL OR id = $2)"
 
-STMT(product_list,
-    "SELECT product_id, currency FROM cart_item WHERE user_id = $1");
+STMT(oldest_get, "SELECT min(seen_at) FROM cart_item WHERE " SHOWN);
+
+STMT(product_list, "SELECT product_id, currency FROM cart_item WHERE " SHOWN);
 
 /* Changes an item only if there is news; NULL: none of this. */
 STMT(offer_put,
@@ -178,10 +180,10 @@ keep_if_possible(struct req *r, const struct inquiry *in)
 }
 
 static enum err
-list_products(struct req *r, struct inquiry *in)
+list_products(struct req *r, int64_t item, struct inquiry *in)
 {
-	struct db_rows q
-	    = db_query(r->db, &product_list, DB_ARGS(DB_INT(r->uid)));
+	struct db_rows q = db_query(
+	    r->db, &product_list, DB_ARGS(DB_INT(r->uid), DB_INT(item)));
 
 	while (in->count < CART_ITEMS_MAX && db_next(&q)) {
 		in->product[in->count++] = db_int(&q, 0);
@@ -190,22 +192,32 @@ list_products(struct req *r, struct inquiry *in)
 	return db_end(&q);
 }
 
+/* A price that rose is charged to nobody who has not seen it. */
+static bool
+is_shown_to_customer(const struct req *r)
+{
+	return r->caller.uid == r->uid
+	    && strcmp(r->param[PARAM_METHOD], "HEAD") != 0;
+}
+
 enum err
-offer_refresh(struct req *r)
+offer_refresh(struct req *r, int64_t item)
 {
 	int64_t fresh = cart_settings.fresh_seconds * CLOCK_SECOND, oldest, age;
 	struct inquiry in = { .count = 0 };
 	struct peer_answer answer;
 	enum err err;
 
-	err = db_get(r->db, &oldest_get, DB_ARGS(DB_INT(r->uid)),
-	    DB_INTO(DB_INT_TO(&oldest)));
+	if (!is_shown_to_customer(r))
+		return OK;
+	err = db_get(r->db, &oldest_get,
+	    DB_ARGS(DB_INT(r->uid), DB_INT(item)), DB_INTO(DB_INT_TO(&oldest)));
 	if (err || oldest == INT_NONE)
 		return err;
 	age = clock_ms() - oldest; /* negative: the clock has been set back since */
 	if (age >= 0 && age < fresh)
 		return OK;
-	if ((err = req_may_wait(r)) || (err = list_products(r, &in)))
+	if ((err = req_may_wait(r)) || (err = list_products(r, item, &in)))
 		return err;
 	if (in.count == 0)
 		return OK;

@@ -261,9 +261,11 @@ class Model:
         else:
             item.seen |= {k: getattr(product, k) for k in ("name", "price", "available")}
 
-    def look(self, user):
-        for item in user.cart.values():
-            self.see(item, self.products[item.product_id])
+    def look(self, who, uid, items):
+        """Only the customer sees what product says now; others see what that one saw."""
+        if who.id == uid:
+            for item in items:
+                self.see(item, self.products[item.product_id])
 
     def post_item(self, who, uid, body):
         if wrong := self.refused(who, "admin", owner=uid):
@@ -292,7 +294,7 @@ class Model:
         if wrong := self.refused(who, "admin", owner=uid):
             return wrong
         user = self.users[uid]
-        self.look(user)
+        self.look(who, uid, user.cart.values())
         items = [item.shown() for item in user.cart.values()]
         return Want(200, {"items": items, "count": len(items),
             "subtotal": sum(i["line_total"] for i in items),
@@ -301,9 +303,11 @@ class Model:
     def get_item(self, who, uid, id):
         if wrong := self.refused(who, "admin", owner=uid):
             return wrong
-        self.look(self.users[uid])
         item = self.users[uid].cart.get(id)
-        return Want(200, item.shown()) if item else no(404)
+        if item is None:
+            return no(404)
+        self.look(who, uid, [item])
+        return Want(200, item.shown())
 
     def change_item(self, who, uid, id, body):
         if wrong := self.refused(who, "admin", owner=uid):

@@ -5,7 +5,8 @@ import uuid
 
 import pytest
 
-from stack import eventually
+from shop import Shop
+from stack import Stack, eventually
 
 MEMBERS = {"id", "product_id", "quantity", "name", "price", "currency", "line_total",
     "available", "added_at"}
@@ -44,6 +45,14 @@ class Cart:
 @pytest.fixture
 def cart(http):
     return Cart(http, http.new_user())
+
+
+@pytest.fixture(scope="module")
+def fresh():
+    """A shop whose carts ask product whenever they may; from outside and from inside."""
+    stack = Stack(COSTER_CART_FRESH_SECONDS=0)
+    yield Shop(stack), Shop(stack, internal=True)
+    stack.stop()
 
 
 @pytest.fixture(scope="module")
@@ -245,6 +254,27 @@ def test_a_price_that_rose_is_told(http, cart):
     assert [n["product_id"] for n in reply.json["lines"]] == [product["id"]]
     assert cart.read()["items"][0]["price"] == 500    # now it is seen
     assert cart.checkout(expect=201).json["total"] == 500
+
+
+@pytest.mark.parametrize("who, path, method", [
+    ("admin", "", "GET"), ("service", "", "GET"), ("customer", "", "HEAD"),
+    ("admin", "{dear}", "GET"), ("customer", "{cheap}", "GET"), ("customer", "{dear}", "HEAD"),
+])
+def test_a_price_that_the_customer_did_not_see_is_not_charged(fresh, who, path, method):
+    http, service = fresh
+    cart, prices = Cart(http, http.new_user()), {"cheap": 100, "dear": 200}
+    products = {name: http.new_product(price=price) for name, price in prices.items()}
+    items = {name: cart.add(p, expect=201).json["id"] for name, p in products.items()}
+    cart.read()
+    http.patch(f"/product/{products['dear']['id']}", {"price": 900}, token=http.admin, expect=200)
+    token = {"admin": http.admin, "customer": cart.user.token, "service": None}[who]
+    where = service if who == "service" else http
+    reply = where.request(method, cart.path + path.format(**items), token=token, expect=200)
+    if method == "GET" and not path:
+        assert reply.json["subtotal"] == 300
+    assert cart.checkout(expect=409).json["type"] == "urn:coster:problem:price-changed"
+    assert cart.request("GET", str(items["dear"]), expect=200).json["price"] == 900
+    assert cart.checkout(expect=201).json["total"] == 1000
 
 
 def test_a_cart_holds_products_with_much_to_say(http, cart):
