@@ -55,6 +55,22 @@ is_breach(struct ctx *ctx, sqlite3_stmt *row)
 	return BAD;
 }
 
+static bool
+is_one_of(const char *value, const char *values)
+{
+	size_t len = strlen(value);
+
+	for (;; values++) {
+		size_t n = strcspn(values, "|");
+
+		if (n == len && strncmp(values, value, n) == 0)
+			return true;
+		values += n;
+		if (*values == '\0')
+			return false;
+	}
+}
+
 static enum verdict
 ask(struct ctx *ctx, sqlite3_stmt *row)
 {
@@ -69,7 +85,7 @@ ask(struct ctx *ctx, sqlite3_stmt *row)
 	return reply.status == 200
 		&& json_object_object_get_ex(reply.body, text(row, MEMBER), &v)
 		&& v != NULL
-		&& strcmp(json_object_get_string(v), text(row, VALUE)) == 0
+		&& is_one_of(json_object_get_string(v), text(row, VALUE))
 	    ? GOOD
 	    : BAD;
 }

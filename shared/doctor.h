@@ -15,7 +15,8 @@
 /* sql answers a row for each breach, whose first column says where it is. $1 is
  * the time, if it is there: such a check is of what running services see to.
  * Of a question it answers a row for each thing to ask for, with where it is,
- * the path to GET, a member of the reply, and what that has to be. */
+ * the path to GET, a member of the reply, and what that has to be: one of some
+ * values, with | between. */
 struct check {
 	const char *what, *sql;
 };

@@ -11,9 +11,9 @@ static const struct check checks[] = {
 	    "SELECT id FROM checkout WHERE state NOT IN ('done', 'undone')"
 	    " AND id NOT IN (SELECT checkout_id FROM cart"
 	    "  WHERE checkout_id IS NOT NULL AND user_id = checkout.user_id)" },
-	{ "a checkout that runs is seen to",
+	{ "a checkout comes to its end within an hour",
 	    "SELECT id FROM checkout WHERE state NOT IN ('done', 'undone')"
-	    " AND updated_at < $1 - 600000" },
+	    " AND created_at < $1 - 3600000" },
 	{ "a checkout that is done has an invoice",
 	    "SELECT id FROM checkout WHERE state = 'done'"
 	    " AND (invoice_id IS NULL OR reservation_id IS NULL)" },

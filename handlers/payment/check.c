@@ -53,16 +53,22 @@ static const struct check checks[] = {
 };
 const struct check_table payment_checks = CHECKS(checks);
 
+/* Of a month, where product knows of it already. */
+#define OF_RESERVATION(member, value)                                          \
+	"SELECT id, '/product/reservations/' || reservation_id, " member       \
+	", " value " FROM invoice WHERE reservation_id IS NOT NULL"            \
+	" AND created_at > $1 - 2592000000 AND NOT EXISTS (SELECT 1"           \
+	"  FROM outbox WHERE subject = 'invoice ' || invoice.id)"
+#define NEWEST " ORDER BY id DESC LIMIT 1000"
+
 static const struct check questions[] = {
 	{ "product has sold, or keeps, what an invoice is for",
-	    "SELECT id, '/product/reservations/' || reservation_id,"
-	    " CASE status WHEN 'open' THEN 'id' ELSE 'status' END,"
-	    " CASE status WHEN 'open' THEN reservation_id ELSE 'committed' END"
-	    " FROM invoice WHERE reservation_id IS NOT NULL AND status <> "
-	    "'void'"
-	    " AND created_at > $1 - 2592000000 AND NOT EXISTS (SELECT 1"
-	    "  FROM outbox WHERE subject = 'invoice ' || invoice.id)"
-	    " ORDER BY id DESC LIMIT 1000" },
+	    OF_RESERVATION("'status'",
+		"CASE status WHEN 'open' THEN 'held|committed'"
+		" ELSE 'committed' END")
+	    " AND status <> 'void'" NEWEST },
+	{ "what was paid for was there, or is paid back",
+	    OF_RESERVATION("'shortfall'", "'0'") " AND status = 'paid'" NEWEST },
 };
 const struct check_table payment_questions = CHECKS(questions);
 

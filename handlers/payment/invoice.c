@@ -269,6 +269,10 @@ post_invoice(struct req *r)
 	if ((err = req_body(r, &in))
 	    || (err = add_up(r, &in.lines, &v.total)))
 		return err;
+	/* Whoever has it gives the goods of another's back with a void. */
+	if (in.reservation_id != INT_NONE && r->caller.role != ROLE_SERVICE)
+		return req_fault(
+		    r, "#/reservation_id", "is given by other services alone");
 	v.reservation_id = in.reservation_id;
 	v.expires_at = clock_ms() + payment_settings.invoice_hours * CLOCK_HOUR;
 	if ((err = insert(r->db, &in, &v))

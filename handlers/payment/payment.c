@@ -23,6 +23,13 @@ STMT(attempt_insert,
     " (invoice_id, gateway, key, amount, origin, due_at, created_at)"
     " VALUES ($1, $2, $3, $4, $5, $6, $7)");
 
+/* Of one invoice and in an hour: who tries cards out is no customer. */
+#define DECLINED_MAX 20
+
+STMT(declined_before,
+    "SELECT created_at FROM attempt WHERE invoice_id = $1"
+    " AND status = 'declined' ORDER BY id DESC LIMIT 1 OFFSET $2");
+
 struct payment {
 	const char *method, *token;
 };
@@ -44,13 +51,32 @@ find_method(struct req *r, const char *name, const struct gateway **g)
 }
 
 static enum err
+check_declined(struct req *r, int64_t now)
+{
+	int64_t before, wait;
+	enum err err = db_get(r->db, &declined_before,
+	    DB_ARGS(DB_INT(r->id), DB_INT(DECLINED_MAX - 1)),
+	    DB_INTO(DB_INT_TO(&before)));
+
+	if (err)
+		return err == ERR_NOT_FOUND ? OK : err;
+	wait = before + CLOCK_HOUR - now;
+	if (wait <= 0 || wait > CLOCK_HOUR) /* the clock has been set back */
+		return OK;
+	r->retry_after = (wait + CLOCK_SECOND - 1) / CLOCK_SECOND;
+	return req_fail(r, ERR_TOO_MANY,
+	    "too many payments of this invoice were declined: try again later");
+}
+
+static enum err
 open_attempt(struct req *r, const struct invoice *v, const struct gateway *g,
     struct transfer *t)
 {
 	int64_t now = clock_ms();
 	enum err err;
 
-	if ((err = invoice_expect(r, v, "open")))
+	if ((err = invoice_expect(r, v, "open"))
+	    || (err = check_declined(r, now)))
 		return err;
 	t->amount = v->total;
 	t->gateway = g->name;

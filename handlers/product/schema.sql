@@ -77,3 +77,7 @@ INSERT INTO new_line SELECT reservation_id, product_id, quantity
 
 DROP TABLE reservation_line;
 ALTER TABLE new_line RENAME TO reservation_line;
+
+-- step 4: lists by id pass over no deleted products
+
+CREATE INDEX product_by_id ON product (id) WHERE deleted_at IS NULL;

@@ -76,8 +76,8 @@ OWN = {
             "UPDATE cart SET checkout_id = (SELECT id FROM checkout WHERE user_id = cart.user_id)",
         "a checkout that runs has frozen its cart":
             f"UPDATE checkout SET state = 'invoice', updated_at = {NOW} WHERE invoice_id = 1",
-        "a checkout that runs is seen to":
-            "UPDATE checkout SET state = 'invoice', updated_at = 1 WHERE invoice_id = 1;"
+        "a checkout comes to its end within an hour":
+            "UPDATE checkout SET state = 'invoice', created_at = 1 WHERE invoice_id = 1;"
             "UPDATE cart SET checkout_id = (SELECT id FROM checkout WHERE invoice_id = 1)",
         "a checkout that is done has an invoice": "UPDATE checkout SET invoice_id = NULL",
         "no two checkouts have the same invoice or reservation":
@@ -119,7 +119,10 @@ OWN = {
         "what expires is void within ten minutes":
             "UPDATE invoice SET expires_at = 1 WHERE status = 'open'",
         "product has sold, or keeps, what an invoice is for":
-            "UPDATE invoice SET reservation_id = 999 WHERE status = 'open'",
+            "UPDATE invoice SET reservation_id = (SELECT reservation_id FROM invoice"
+            " WHERE status = 'void') WHERE status = 'open'",
+        "what was paid for was there, or is paid back":
+            "UPDATE invoice SET reservation_id = 999 WHERE status = 'paid'",
     },
     "stats": {
         "the data of an entry are an object": "UPDATE entry SET data = '[]' WHERE id = 1",
@@ -144,7 +147,7 @@ def used(stack):
     """Some of everything is in the databases."""
     http = Shop(stack)
     product, user, gone = http.new_product(), http.new_user(), http.new_user("Bob")
-    for _ in range(2):
+    for _ in range(3):
         http.post(f"/user/{user.id}/cart/", {"product_id": product["id"]}, token=user.token,
             expect=201)
         invoice = http.post(f"/user/{user.id}/cart/checkout", {}, token=user.token,
@@ -152,6 +155,8 @@ def used(stack):
         if invoice["id"] == 1:
             http.post("/invoices/1/pay", {"method": "sandbox", "token": "tok_ok"},
                 token=user.token, expect=200)
+        if invoice["id"] == 3:
+            http.post("/invoices/3/void", {}, token=http.admin, expect=200)
     other = http.new_product()
     for p in (product, other):
         http.post(f"/user/{user.id}/cart/", {"product_id": p["id"]}, token=user.token, expect=201)

@@ -168,6 +168,19 @@ test_invoice__bad_bodies_are_refused(void **state)
 	assert_int_equal(sql_int(t, "SELECT count(*) FROM invoice"), 0);
 }
 
+/* Else a void of it would give back what another invoice is for. */
+static void
+test_invoice__only_services_name_a_reservation(void **state)
+{
+	struct t *t = *state;
+	struct reply_seen rep
+	    = call(t, "POST", "/invoices", RESERVED, AS_ADMIN);
+
+	assert_problem(&rep, 422, "#/reservation_id");
+	rep = call(t, "POST", "/invoices", INVOICE_OF("7", TEA), AS_ADMIN);
+	assert_status(&rep, 201);
+}
+
 static void
 test_invoice__has_at_most_200_lines(void **state)
 {
@@ -573,6 +586,7 @@ main(void)
 		TEST(
 		    test_invoice__made_before_the_clock_was_set_back_keeps_its_reservation),
 		TEST(test_invoice__bad_bodies_are_refused),
+		TEST(test_invoice__only_services_name_a_reservation),
 		TEST(test_invoice__has_at_most_200_lines),
 		TEST(test_invoice__total_stays_exact),
 		TEST(test_invoice__numbers_have_no_gaps),

@@ -154,6 +154,32 @@ test_payment__declined_may_be_tried_again(void **state)
 }
 
 static void
+test_payment__declined_too_often_waits(void **state)
+{
+	struct t *t = *state;
+	struct reply_seen rep;
+
+	make_invoice(t);
+	for (int i = 0; i < 20; i++) {
+		rep = pay(t, BY("tok_declined"));
+		assert_status(&rep, 402);
+		advance(t, CLOCK_MINUTE);
+	}
+	rep = pay(t, BY("tok_ok"));
+	assert_problem(&rep, 429, NULL);
+	assert_non_null(strstr(rep.fields, "Retry-After: 2400\r\n"));
+	advance(t, 40 * CLOCK_MINUTE);
+	rep = pay(t, BY("tok_declined"));
+	assert_status(&rep, 402);
+	rep = pay(t, BY("tok_ok"));
+	assert_problem(&rep, 429, NULL);
+	assert_non_null(strstr(rep.fields, "Retry-After: 60\r\n"));
+	advance(t, CLOCK_MINUTE);
+	rep = pay(t, BY("tok_ok"));
+	assert_status(&rep, 200);
+}
+
+static void
 test_payment__declined_may_be_tried_again_with_its_key(void **state)
 {
 	struct t *t = *state;
@@ -854,6 +880,7 @@ main(void)
 		TEST(test_payment__tells_the_other_services),
 		TEST(test_payment__mail_that_is_down_holds_nothing_up),
 		TEST(test_payment__declined_may_be_tried_again),
+		TEST(test_payment__declined_too_often_waits),
 		TEST(test_payment__declined_may_be_tried_again_with_its_key),
 		TEST(test_payment__is_recorded_before_the_gateway_is_told),
 		TEST(test_payment__bad_bodies_are_refused),

@@ -490,6 +490,43 @@ test_catalog__lists_read_along_an_index(void **state)
 	    2 * ARRAY_LEN(orders));
 }
 
+static int
+count_thousand(void *thousands)
+{
+	++*(int *)thousands;
+	return 0;
+}
+
+static void
+test_catalog__lists_pass_over_nothing_that_is_deleted(void **state)
+{
+	struct t *t = *state;
+	sqlite3 *db = worker(t)->db.handle;
+	char path[64];
+	int thousands;
+
+	post_six(t);
+	sql_int(t,
+	    "WITH RECURSIVE n (i) AS (SELECT 7 UNION ALL SELECT i + 1 FROM n"
+	    " WHERE i < 5000) INSERT INTO product (id, sku, name, description,"
+	    " price, currency, category, attributes, created_at, updated_at,"
+	    " deleted_at) SELECT i, i, 'x', '', 1, 'EUR', 'drinks', '{}', 1, 1, 1"
+	    " FROM n");
+	for (size_t i = 0; i < ARRAY_LEN(orders); i++) {
+		struct reply_seen rep;
+
+		snprintf(path, sizeof(path), "/products?min_price=0&sort=%s",
+		    orders[i]);
+		thousands = 0;
+		sqlite3_progress_handler(db, 1000, count_thousand, &thousands);
+		rep = call(t, "GET", path, NULL, AS_NOBODY);
+		sqlite3_progress_handler(db, 0, NULL, NULL);
+		assert_status(&rep, 200);
+		assert_true(was_deferred(t)); /* to the connection at hand */
+		assert_in_range(thousands, 0, 2);
+	}
+}
+
 int
 main(void)
 {
@@ -504,6 +541,7 @@ main(void)
 		TEST(test_catalog__pages_are_50_rows_unless_asked),
 		TEST(test_catalog__the_link_keeps_the_query_and_prefix),
 		TEST(test_catalog__lists_read_along_an_index),
+		TEST(test_catalog__lists_pass_over_nothing_that_is_deleted),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
