@@ -14,6 +14,7 @@
 #define IN_FLIGHT CLOCK_MINUTE /* longer than a call can be on its way */
 
 #define URN "urn:coster:problem:"
+#define KEY_REUSED URN "idempotency-key-reused"
 
 /* Where a step calls, and what makes its Idempotency-Key. */
 static const struct target {
@@ -68,6 +69,20 @@ has_type(const struct client_reply *reply, const char *urn)
 	return type != NULL && strcmp(type, urn) == 0;
 }
 
+/* A key that was used refuses no cart: what is asked for is there, and was asked for
+ * in other words, by another version, with another COSTER_KEY, or before a restore.
+ * That does not change, and payment's doctor tells of an invoice that lost its goods. */
+static enum err
+give_up(struct checkout *c)
+{
+	if (!is_late(c, CHECKOUT_GIVE_UP + IN_FLIGHT))
+		return ERR_UNAVAILABLE;
+	LOG(LOG_ERROR, "a checkout is given up that may have an invoice",
+	    LOG_TEXT("checkout", c->id), LOG_INT("user", c->user_id),
+	    LOG_TEXT("do", "void the user's invoice of this time, if it is open"));
+	return refuse_late(c);
+}
+
 /* What an answer means for the checkout; *id is of what was made. */
 static enum err
 judge(struct checkout *c, const struct target *target,
@@ -83,10 +98,9 @@ judge(struct checkout *c, const struct target *target,
 	LOG(LOG_WARN, "a call of a checkout is refused",
 	    LOG_TEXT("checkout", c->id), LOG_TEXT("path", target->path),
 	    LOG_INT("status", reply->status));
-	/* A key that was used refuses no cart: what is asked for is there, and was
-	 * asked for in other words, by another version or with another COSTER_KEY. */
-	if (!client_refused(reply->status)
-	    || has_type(reply, URN "idempotency-key-reused"))
+	if (has_type(reply, KEY_REUSED))
+		return give_up(c);
+	if (!client_refused(reply->status))
 		return ERR_UNAVAILABLE;
 	return refuse(c, "checkout-refused",
 	    "this cart cannot be checked out as it is");
@@ -215,8 +229,7 @@ check_time(struct ctx *ctx, struct checkout *c)
 		return err;
 	if (reply.status != 422)
 		return ERR_UNAVAILABLE;
-	return has_type(&reply, URN "idempotency-key-reused") ? OK
-							      : refuse_late(c);
+	return has_type(&reply, KEY_REUSED) ? OK : refuse_late(c);
 }
 
 /* That the cart is frozen goes to disk meanwhile. A reservation of which the answer

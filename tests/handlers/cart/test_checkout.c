@@ -392,6 +392,24 @@ test_checkout__is_not_undone_when_its_invoice_is_there(void **state)
 	assert_is_invoice(&rep);
 }
 
+/* It would be so for days, with the cart frozen. */
+static void
+test_checkout__is_given_up_when_its_key_is_anothers(void **state)
+{
+	struct t *t = *state;
+	struct reply_seen rep;
+
+	get_stuck(t);
+	advance(t, 11 * CLOCK_MINUTE + 1);
+	peer(t, INVOICE, 422, KEY_REUSED); /* is there one? */
+	peer(t, INVOICE, 422, KEY_REUSED);
+	rep = check_out(t);
+	assert_type(&rep, 409, "urn:coster:problem:checkout-expired");
+	assert_undone(t);
+	peer(t, RELEASE, 204, NULL);
+	assert_int_equal(run_job(t, "outbox"), JOB_GATHER_MS);
+}
+
 static void
 test_checkout__product_refusing_ends_it(void **state)
 {
@@ -899,6 +917,7 @@ main(void)
 		TEST(test_checkout__reserving_is_given_up_in_the_end),
 		TEST(test_checkout__is_done_when_late_in_its_first_step),
 		TEST(test_checkout__is_not_undone_when_its_invoice_is_there),
+		TEST(test_checkout__is_given_up_when_its_key_is_anothers),
 		TEST(test_checkout__product_refusing_ends_it),
 		TEST(test_checkout__payment_refusing_releases_the_goods),
 		TEST(test_checkout__job_ends_what_the_client_left),
