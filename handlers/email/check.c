@@ -41,11 +41,10 @@ static const struct gauge gauges[] = {
 const struct gauge_table email_gauges
     = { &mail_gauges, gauges, ARRAY_LEN(gauges) };
 
-/* A mail that failed, with an id beyond all that were given. */
+/* Mails that were accepted since the backup are sent, and what was sent or erased since
+ * stays so. */
 const char email_keep_ids[]
-    = "INSERT INTO mail (id, key, checked, status, due_at, last_error,"
-      " created_at)"
-      " SELECT id + 1, key, 1, 'failed', due_at, 'lost by a restore', "
-      "created_at"
-      " FROM old.mail WHERE id > (SELECT coalesce(max(id), 0) FROM main.mail)"
-      " ORDER BY id DESC LIMIT 1";
+    = "INSERT OR REPLACE INTO mail SELECT * FROM old.mail AS o"
+      " WHERE id > (SELECT coalesce(max(id), 0) FROM main.mail)"
+      " OR EXISTS (SELECT 1 FROM main.mail WHERE id = o.id AND key = o.key"
+      "  AND version < o.version)";

@@ -68,6 +68,26 @@ def test_messages_that_are_not_sent_are_kept(program):    # noqa: F811
     assert sql(program.db, "SELECT key FROM outbox ORDER BY id") == [("first",), ("second",), ("third",)]
 
 
+@pytest.mark.parametrize("program", ["email"], indirect=True)
+def test_mails_that_were_accepted_are_kept(program):    # noqa: F811
+    """And what was sent since the copy was made is not sent again."""
+    program.check("--check")
+    sql(program.db, "INSERT INTO mail (id, key, checked, recipient, subject, text, due_at,"
+        " created_at) VALUES (1, 'sent', 1, 'a@b.example', 's', 't', 1, 1),"
+        " (2, 'waits', 1, 'a@b.example', 's', 't', 1, 1), (3, 'other', 1, 'a@b.example', 's', 't', 1, 1)")
+    copy = program.folder / "copy.db"
+    program.check("backup", copy)
+    sql(program.db, "UPDATE mail SET status = 'sent', text = NULL, sent_at = 2, version = 2"
+        " WHERE id = 1")
+    sql(program.db, "UPDATE mail SET key = 'anothers', version = 2 WHERE id = 3")
+    sql(program.db, "INSERT INTO mail (id, key, checked, recipient, subject, text, due_at,"
+        " created_at) VALUES (4, 'new', 1, 'a@b.example', 's', 't', 1, 1)")
+    program.check("restore", copy)
+    assert sql(program.db, "SELECT key, status, text FROM mail ORDER BY id") == [
+        ("sent", "sent", None), ("waits", "queued", "t"), ("other", "queued", "t"),
+        ("new", "queued", "t")]
+
+
 @each_service
 def test_where_there_is_no_database(program):    # noqa: F811
     program.check("--check")
