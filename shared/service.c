@@ -238,11 +238,25 @@ app_close(struct app *app)
 	*app = (struct app) { 0 };
 }
 
+/* The copy of a damaged database is one, too: it must not pass for a good one. */
 static int
 backup(struct ctx *ctx, int argc, char **argv)
 {
+	struct ctx copy = { .app = ctx->app };
+	bool whole;
+
 	(void)argc;
-	return db_backup(&ctx->db, argv[0]) ? EX_IOERR : EX_OK;
+	if (db_backup(&ctx->db, argv[0])
+	    || db_open(&copy.db, argv[0], DB_SINGLE))
+		return EX_IOERR;
+	whole = doctor_look(&copy, DOCTOR_FILE);
+	db_close(&copy.db);
+	if (whole)
+		return EX_OK;
+	LOG(LOG_ERROR, "the database is damaged, and so is its copy",
+	    LOG_TEXT("path", argv[0]),
+	    LOG_TEXT("do", "restore an older copy; see coster-backup(8)"));
+	return EX_DATAERR;
 }
 
 static const struct command common_commands[] = {

@@ -108,6 +108,16 @@ def damage(path):
         f.write(b"\xff" * 2048)
 
 
+@each_service
+def test_the_copy_of_a_damaged_database_is_told(program):    # noqa: F811
+    program.check("--check")
+    damage(program.db)
+    copy = program.folder / "copy.db"
+    done = program.run("backup", copy)
+    assert done.returncode == DATAERR and "BREACH" in done.stdout, done
+    assert "the database is damaged, and so is its copy" in done.stderr
+
+
 def refer_to_nothing(path):
     with contextlib.closing(sqlite3.connect(path)) as db, db:
         db.execute("CREATE TABLE one (id INTEGER PRIMARY KEY)")
