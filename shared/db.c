@@ -337,8 +337,8 @@ static void
 store(const struct db_rows *q, int column, const struct db_into *into)
 {
 	struct arena *a = q->db->arena;
-	size_t len = (size_t)sqlite3_column_bytes(q->stmt, column);
 	const void *p;
+	size_t len;
 
 	switch (into->type) {
 	case DB_INTO_INT:
@@ -346,11 +346,13 @@ store(const struct db_rows *q, int column, const struct db_into *into)
 		break;
 	case DB_INTO_TEXT:
 		p = db_text(q, column);
+		len = (size_t)sqlite3_column_bytes(q->stmt, column);
 		*(const char **)into->to
 		    = p != NULL ? arena_strndup(a, p, len) : NULL;
 		break;
 	case DB_INTO_BLOB:
 		p = sqlite3_column_blob(q->stmt, column);
+		len = (size_t)sqlite3_column_bytes(q->stmt, column);
 		*(const void **)into->to
 		    = p != NULL ? arena_strndup(a, p, len) : NULL;
 		*into->len = len;

@@ -38,9 +38,14 @@ set_timeout(int fd, int option, int seconds)
 
 static size_t name_lengths[PARAM__COUNT];
 
+/* Replies that go out piece by piece, each as quick as its client, and how many may. */
+static _Atomic int streams;
+static int streams_max;
+
 enum err
-fcgi_start(void)
+fcgi_start(int64_t workers)
 {
+	streams_max = workers > 1 ? (int)workers / 2 : 1;
 	for (size_t i = 0; i < PARAM__COUNT; i++)
 		name_lengths[i] = strlen(param_names[i]);
 	return FCGX_Init() == 0 ? OK : ERR_INTERNAL;
@@ -134,16 +139,32 @@ put_end(struct conn *c, struct gather *g)
 	g->iov[g->iovs++] = (struct iovec) { g->end, sizeof(g->end) };
 }
 
+static struct conn *
+conn_of(struct sink *sink)
+{
+	return (struct conn *)((char *)sink - offsetof(struct conn, sink));
+}
+
+static bool
+begin_stream(struct sink *sink)
+{
+	struct conn *c = conn_of(sink);
+
+	if (++streams > streams_max) {
+		streams--;
+		return false;
+	}
+	c->streaming = true;
+	set_timeout(c->fd, SO_SNDTIMEO, STREAM_TIMEOUT_S);
+	return true;
+}
+
 static bool
 stream(struct sink *sink, const char *p, size_t len)
 {
-	struct conn *c
-	    = (struct conn *)((char *)sink - offsetof(struct conn, sink));
+	struct conn *c = conn_of(sink);
 	struct gather g = { .iovs = 0 };
 
-	if (!c->streaming)
-		set_timeout(c->fd, SO_SNDTIMEO, STREAM_TIMEOUT_S);
-	c->streaming = true;
 	return put_stdout(c, &g, p, len) && send_all(c->fd, &g);
 }
 
@@ -162,7 +183,7 @@ conn_new(int fd)
 	c->fd = c->fcgx.ipcFd = fd;
 	c->fcgx.keepConnection = 1;
 	c->fcgx.detached = 1;
-	c->sink.write = stream;
+	c->sink = (struct sink) { begin_stream, stream };
 	return c;
 }
 
@@ -208,6 +229,7 @@ read_body(struct conn *c, struct req *r, struct arena *a)
 	char rest[4096], *body;
 	int n;
 
+	text += strspn(text, "0"); /* RFC 9110 section 8.6 lets them lead */
 	if (*text != '\0' && !text_to_int(text, strlen(text), &announced))
 		return false;
 	r->body_too_large = announced > (int64_t)FCGI_BODY_MAX;
@@ -260,8 +282,10 @@ conn_send(struct conn *c, struct req *r)
 		put_end(c, &g);
 		good = send_all(c->fd, &g);
 	}
-	if (c->streaming)
+	if (c->streaming) {
+		streams--;
 		set_timeout(c->fd, SO_SNDTIMEO, SEND_TIMEOUT_S);
+	}
 	c->busy = c->streaming = false;
 	return good && c->fcgx.keepConnection;
 }

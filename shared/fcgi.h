@@ -14,8 +14,9 @@
 
 struct conn;
 
-/* Once, before all else here. */
-MUST_USE enum err fcgi_start(void);
+/* Once, before all else here. At most half of so many workers are kept by clients that
+ * read slowly. */
+MUST_USE enum err fcgi_start(int64_t workers);
 
 /* Takes the descriptor of an accepted connection. */
 struct conn *conn_new(int fd);

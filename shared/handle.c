@@ -219,5 +219,6 @@ handle_log(const struct req *r)
 	    LOG_TEXT("method", r->param[PARAM_METHOD]),
 	    LOG_TEXT("route", r->route != NULL ? r->route->pattern : "-"),
 	    LOG_INT("status", r->reply.status),
-	    LOG_INT("us", clock_mono_us() - r->started_us));
+	    LOG_INT("us", clock_mono_us() - r->started_us),
+	    { .key = r->reply.lost ? "reply" : NULL, .text = "cut short" });
 }

@@ -154,8 +154,11 @@ wait_until(enum job_kind kind, int64_t until_us, uint64_t *seen)
 	    && (kind == JOB_TIMED || *seen == wait.notified))
 		rc = pthread_cond_timedwait(
 		    &wait.changed[kind], &wait.lock, &at);
+	/* Not by rc: it may have come just as the time was over. */
+	why = wait.stopping ? STOP
+	    : kind == JOB_NOTIFIED && *seen != wait.notified ? NOTIFIED
+							      : TIME;
 	*seen = wait.notified;
-	why = wait.stopping ? STOP : rc != 0 ? TIME : NOTIFIED;
 	pthread_mutex_unlock(&wait.lock);
 	return why;
 }

@@ -114,7 +114,7 @@ metrics_request(const struct req *r)
 	if (status >= STATUS_MIN && status <= STATUS_MAX)
 		s->status[status - STATUS_MIN]++;
 	metrics.requests++;
-	metrics.failed += status >= 500;
+	metrics.failed += status >= 500 || r->reply.lost;
 }
 
 void

@@ -161,6 +161,8 @@ send_body(struct req *r)
 	char last;
 
 	if (!reply->started) {
+		if (!reply->sink->begin(reply->sink))
+			return ERR_UNAVAILABLE;
 		buf_init(&head, r->arena);
 		put_head(r, &head);
 		buf_adds(&head, "\r\n");

@@ -18,8 +18,9 @@
 struct req;
 
 /* Where a reply that is longer than memory goes, piece by piece. False when
- * the client is gone. */
+ * the client is gone; of begin, when too many replies go that way already. */
 struct sink {
+	bool (*begin)(struct sink *sink);
 	bool (*write)(struct sink *sink, const char *p, size_t len);
 };
 
@@ -55,7 +56,8 @@ void reply_location(struct req *r, const char *collection, int64_t id);
 void reply_version(struct req *r, int64_t version);
 
 /* Sends what the body holds when that is much, and empties it: call it
- * between the rows of a long list. ERR_UNAVAILABLE when the client is gone. */
+ * between the rows of a long list. ERR_UNAVAILABLE when the client is gone, or
+ * nothing has been sent and nothing can be. */
 MUST_USE enum err reply_flush(struct req *r);
 
 /* The head as FastCGI wants it (CGI, RFC 3875 section 6), in *head; the body

@@ -92,7 +92,7 @@ static bool
 is_of_type(const struct req *r, const char *type)
 {
 	const char *given = r->param[PARAM_CONTENT_TYPE];
-	size_t len = strcspn(given, "; ");
+	size_t len = strcspn(given, "; \t");
 
 	return len == strlen(type) && strncasecmp(given, type, len) == 0;
 }

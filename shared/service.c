@@ -206,7 +206,7 @@ app_open(struct app *app)
 	const struct service *svc = app->service;
 	int status;
 
-	if (token_start() || fcgi_start())
+	if (token_start() || fcgi_start(app->settings.workers))
 		return EX_SOFTWARE;
 	if ((status = load_key(app)))
 		return status;

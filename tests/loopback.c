@@ -268,6 +268,13 @@ struct gathered {
 };
 
 static bool
+begin(struct sink *sink)
+{
+	(void)sink;
+	return true;
+}
+
+static bool
 gather(struct sink *sink, const char *p, size_t len)
 {
 	buf_add(&((struct gathered *)sink)->bytes, p, len);
@@ -304,7 +311,7 @@ seen(struct t *t, struct req *r, struct gathered *g)
 struct reply_seen
 call_with(struct t *t, const struct call *c)
 {
-	struct gathered g = { .sink.write = gather };
+	struct gathered g = { .sink = { begin, gather } };
 	struct reply_seen rep;
 	const char *question;
 	struct peer_answer answer;

@@ -13,7 +13,7 @@
 void
 fuzz_start(void)
 {
-	assert(fcgi_start() == OK);
+	assert(fcgi_start(4) == OK);
 }
 
 static void

@@ -3,12 +3,14 @@ bounded, nothing acknowledged is missing, and a moment later all is as before.""
 
 import asyncio
 import collections
+import contextlib
 import http.client
 import io
 import json
 import pathlib
 import resource
 import socket
+import sqlite3
 import subprocess
 import time
 
@@ -186,9 +188,10 @@ def test_as_many_quick_requests_as_it_can_take(stack, shop):
 class Readers:
     """Clients that ask for a page again and again and read nothing, until this is over."""
 
-    def __init__(self, stack, count, path):
+    def __init__(self, stack, count, path, fields="", once=False):
         self.address, self.count = ("127.0.0.1", stack.http_port), count
-        self.request = f"GET {path} HTTP/1.1\r\nHost: shop\r\n\r\n".encode() * 16
+        request = f"GET {path} HTTP/1.1\r\nHost: shop\r\n{fields}\r\n".encode()
+        self.request = request if once else request * 16
 
     def __enter__(self):
         self.sockets = []
@@ -198,6 +201,7 @@ class Readers:
             s.connect(self.address)
             s.sendall(self.request)
             self.sockets.append(s)
+        return self
 
     def __exit__(self, *failed):
         for s in self.sockets:
@@ -219,3 +223,27 @@ def test_who_reads_slowly_holds_up_nobody(stack, shop):
             shop.get(f"/product/{product['id']}", expect=200)
             assert time.monotonic() - start < 1
     check_normal(stack, shop)
+
+
+def test_who_takes_in_a_long_file_slowly_holds_half_of_the_workers(stack, shop):
+    """Two of the four of each instance: the others are there for what is slow besides. One
+    too many is asked to come again, before it has got anything."""
+    path = stack.state / "data/stats/stats.db"
+    with contextlib.closing(sqlite3.connect(path, timeout=20)) as db, db:
+        db.execute("WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 6000)"
+            " INSERT INTO entry (at, action, data) SELECT 1700000000000, 'test.long',"
+            " json_object('x', printf('%.*c', 7000, 'x')) FROM n")    # more than nginx keeps
+    answers = []
+    with Readers(stack, 8, "/log?action=test.long", once=True,
+            fields=f"Accept: text/csv\r\nAuthorization: Bearer {shop.admin}\r\n") as readers:
+        for s in readers.sockets:
+            s.settimeout(20)
+            answers.append(s.recv(12))
+        assert sorted(answers) == [b"HTTP/1.1 200"] * 4 + [b"HTTP/1.1 503"] * 4
+        start = time.monotonic()
+        for _ in range(8):    # on workers
+            shop.get("/log/summary?group_by=day", token=shop.admin, expect=200)
+        assert time.monotonic() - start < 2
+    check_normal(stack, shop)
+    eventually(lambda: shop.request("GET", "/log?action=test.long&limit=200", token=shop.admin,
+        headers={"Accept": "text/csv"}).status == 200, 60)

@@ -285,7 +285,14 @@ test_reply__long_lists_go_out_in_pieces(void **state)
 struct deaf {
 	struct sink sink;
 	int writes, good; /* how many there were, and may be */
+	bool full;
 };
+
+static bool
+begin(struct sink *sink)
+{
+	return !((struct deaf *)sink)->full;
+}
 
 static bool
 hear(struct sink *sink, const char *p, size_t len)
@@ -302,7 +309,7 @@ test_reply__stops_when_the_client_is_gone(void **state)
 	struct t *t = *state;
 
 	for (int good = 0; good < 3; good++) {
-		struct deaf d = { .sink.write = hear, .good = good };
+		struct deaf d = { .sink = { begin, hear }, .good = good };
 		struct req r;
 
 		req_init(&r, worker(t));
@@ -316,10 +323,26 @@ test_reply__stops_when_the_client_is_gone(void **state)
 }
 
 static void
+test_reply__that_may_not_begin_is_another(void **state)
+{
+	struct t *t = *state;
+	struct deaf d = { .sink = { begin, hear }, .full = true };
+	struct req r;
+
+	req_init(&r, worker(t));
+	r.param[PARAM_METHOD] = "GET";
+	r.reply.sink = &d.sink;
+	assert_int_equal(rows(&r, ROWS), ERR_UNAVAILABLE);
+	assert_false(r.reply.lost);
+	assert_false(r.reply.started);
+	assert_int_equal(d.writes, 0);
+}
+
+static void
 test_reply__what_broke_off_does_not_look_whole(void **state)
 {
 	struct t *t = *state;
-	struct deaf d = { .sink.write = hear, .good = 1000 };
+	struct deaf d = { .sink = { begin, hear }, .good = 1000 };
 	struct req r;
 
 	req_init(&r, worker(t));
@@ -343,6 +366,7 @@ main(void)
 		TEST(test_reply__head_is_get_without_its_body),
 		TEST(test_reply__long_lists_go_out_in_pieces),
 		TEST(test_reply__stops_when_the_client_is_gone),
+		TEST(test_reply__that_may_not_begin_is_another),
 		TEST(test_reply__what_broke_off_does_not_look_whole),
 	};
 
