@@ -88,15 +88,17 @@ key_of(const struct req *r)
 static struct name
 name_of(const struct req *r)
 {
-	const char *key = key_of(r);
+	const char *key = key_of(r), *who = role_name(r->caller.role);
 
 	if (*key == '\0')
 		return (struct name) { SCOPE_REQUEST,
 			r->route->flags & ROUTE_SECRET
 			    ? ""
 			    : r->param[PARAM_REQUEST_ID] };
-	return (struct name) { arena_printf(r->arena, "%s %lld %s %s",
-				   role_name(r->caller.role),
+	/* Whose keys anybody can use up. */
+	if (r->caller.role == ROLE_NOBODY && !r->caller.internal)
+		who = "stranger";
+	return (struct name) { arena_printf(r->arena, "%s %lld %s %s", who,
 				   (long long)r->caller.uid,
 				   r->param[PARAM_METHOD], r->param[PARAM_PATH]),
 		key };

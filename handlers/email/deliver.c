@@ -72,6 +72,12 @@ STMT(mail_failed,
     "UPDATE mail SET status = 'failed', last_error = $3, text = NULL,"
     " html = NULL, version = version + 1 WHERE " MINE);
 
+/* For whom it was is not known, and not to be. */
+STMT(mail_of_nobody,
+    "UPDATE mail SET status = 'failed', last_error = $3,"
+    " subject = CASE WHEN user_id IS NULL THEN subject END, user_id = NULL,"
+    " text = NULL, html = NULL, version = version + 1 WHERE " MINE);
+
 struct mail {
 	int64_t id, user_id, checked, attempts, created_at;
 	const char *key, *recipient, *subject, *text, *html;
@@ -110,12 +116,27 @@ lease(struct db *db, struct mail *m)
 		DB_INT_TO(&m->attempts), DB_INT_TO(&m->created_at)));
 }
 
+/* Of a server's answer the codes: its words may have the address. */
+static const char *
+for_log(struct db *db, const char *answer)
+{
+	size_t len = strspn(answer, "0123456789.- ");
+
+	if (len == 0)
+		return answer; /* in our own words */
+	while (len > 0 && answer[len - 1] == ' ')
+		len--;
+	return arena_strndup(db->arena, answer, len);
+}
+
 static enum err
-fail(struct db *db, const struct mail *m, const char *why)
+fail(struct db *db, const struct stmt *stmt, const struct mail *m,
+    const char *why)
 {
 	LOG(LOG_WARN, "mail failed", LOG_INT("mail", m->id),
-	    LOG_INT("attempts", m->attempts), LOG_TEXT("reason", why));
-	return db_exec(db, &mail_failed,
+	    LOG_INT("attempts", m->attempts),
+	    LOG_TEXT("reason", for_log(db, why)));
+	return db_exec(db, stmt,
 	    DB_ARGS(DB_INT(m->id), DB_INT(m->attempts), DB_TEXT(why)));
 }
 
@@ -157,7 +178,7 @@ check(struct ctx *ctx, const struct mail *m)
 		    DB_ARGS(DB_INT(m->id), DB_INT(m->attempts), DB_TEXT(to),
 			DB_INT(clock_ms())));
 	else if (found == ERR_NOT_FOUND)
-		err = fail(db, m, "no such user");
+		err = fail(db, &mail_of_nobody, m, "no such user");
 	else
 		err = wait_for_user(db, m);
 	return finish(db, err);
@@ -200,9 +221,10 @@ settle(struct db *db, const struct mail *m, enum verdict verdict,
 		    db, &mail_sent, DB_ARGS(DB_INT(m->id), DB_INT(now)));
 	}
 	if (verdict == VERDICT_NEVER || m->attempts >= email_settings.tries)
-		return fail(db, m, answer);
+		return fail(db, &mail_failed, m, answer);
 	LOG(LOG_WARN, "mail put off", LOG_INT("mail", m->id),
-	    LOG_INT("attempts", m->attempts), LOG_TEXT("reason", answer));
+	    LOG_INT("attempts", m->attempts),
+	    LOG_TEXT("reason", for_log(db, answer)));
 	return db_exec(db, &mail_again,
 	    DB_ARGS(DB_INT(m->id), DB_INT(m->attempts),
 		DB_INT(now

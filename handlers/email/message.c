@@ -15,7 +15,8 @@
 
 static handler_fn ask_recipient, post_message, get_message, get_messages,
     erase_messages;
-static const struct field_table message_fields, query_fields, erasure_fields;
+static const struct field_table message_fields, query_fields, erasure_fields,
+    period_fields;
 
 static const struct route routes[] = {
 	{ "POST", "/send_email", post_message,
@@ -25,8 +26,9 @@ static const struct route routes[] = {
 	    ROUTE_SERVICE | ROUTE_ADMIN | ROUTE_TAGGED },
 	{ "GET", "/send_email", get_messages, ROUTE_SERVICE | ROUTE_ADMIN,
 	    .query = &query_fields },
-	{ "DELETE", "/send_email", erase_messages, ROUTE_SERVICE | ROUTE_EMPTY,
-	    .query = &erasure_fields },
+	{ "DELETE", "/send_email", erase_messages,
+	    ROUTE_SERVICE | ROUTE_EMPTY | ROUTE_MAYBE_BODY,
+	    .query = &erasure_fields, .body = &period_fields },
 };
 const struct route_table message_routes = ROUTES(routes);
 
@@ -60,7 +62,8 @@ STMT(message_erase,
     " text = NULL, html = NULL,"
     " last_error = CASE status WHEN 'sent' THEN NULL ELSE 'erased' END,"
     " status = CASE status WHEN 'queued' THEN 'failed' ELSE status END,"
-    " version = version + 1 WHERE lower(recipient) = lower($1)");
+    " version = version + 1 WHERE lower(recipient) = lower($1)"
+    " AND ($2 IS NULL OR created_at < $2)");
 
 STMT(message_drop,
     "DELETE FROM mail WHERE id IN (SELECT id FROM mail"
@@ -99,11 +102,15 @@ static const struct field_table query_fields = FIELDS(
 
 struct erasure {
 	const char *to;
+	int64_t before;
 };
 
 static const struct field_table erasure_fields = FIELDS(
 	FIELD(struct erasure, to, .flags = FIELD_REQUIRED,
 	    .format = FORMAT_EMAIL, .max = 254));
+
+static const struct field_table period_fields
+    = FIELDS(FIELD(struct erasure, before, .format = FORMAT_TIME));
 
 /* In the order of MESSAGE_COLUMNS. */
 enum column {
@@ -308,11 +315,12 @@ get_messages(struct req *r)
 static enum err
 erase_messages(struct req *r)
 {
-	struct erasure in = { 0 };
+	struct erasure in = { .before = INT_NONE };
 	enum err err;
 
-	if ((err = req_query(r, &in))
-	    || (err = db_exec(r->db, &message_erase, DB_ARGS(DB_TEXT(in.to)))))
+	if ((err = req_body(r, &in)) || (err = req_query(r, &in))
+	    || (err = db_exec(r->db, &message_erase,
+		    DB_ARGS(DB_TEXT(in.to), DB_INT(in.before)))))
 		return err;
 	return reply_empty(r, 204);
 }

@@ -71,8 +71,8 @@ STMT_ARRAY(lists[SOURCE__COUNT]) = {
 };
 
 STMT(account_load,
-    "SELECT email, name, password, version FROM account"
-    " WHERE id = $1 AND deleted_at IS NULL");
+    "SELECT email, name, password, verified_at IS NOT NULL, version"
+    " FROM account WHERE id = $1 AND deleted_at IS NULL");
 
 STMT(account_update,
     "UPDATE account SET email = $3, email_key = $4, name = $5, password = $6,"
@@ -89,7 +89,7 @@ struct account {
 	const char *email, *name;
 	const char *password, *current_password; /* as given; NULL else */
 	const char *hash;
-	int64_t version;
+	int64_t verified, version;
 	const char *key; /* the address in lower case, as it was */
 	bool moved;	 /* to another one */
 };
@@ -163,7 +163,8 @@ load(struct req *r, struct account *a)
 {
 	enum err err = db_get(r->db, &account_load, DB_ARGS(DB_INT(r->uid)),
 	    DB_INTO(DB_TEXT_TO(&a->email), DB_TEXT_TO(&a->name),
-		DB_TEXT_TO(&a->hash), DB_INT_TO(&a->version)));
+		DB_TEXT_TO(&a->hash), DB_INT_TO(&a->verified),
+		DB_INT_TO(&a->version)));
 
 	if (err)
 		return err;
@@ -198,7 +199,7 @@ post_user(struct req *r)
 	if ((err = req_body(r, &a))
 	    || (err = password_check(r, a.password, a.email))
 	    || (err = password_hash(r->arena, a.password, &a.hash))
-	    || (err = db_begin(r->db)))
+	    || (err = db_begin(r->db)) || (err = throttle_register(r)))
 		return err;
 	a.key = text_lower(r->arena, a.email);
 	err = db_insert(r->db, &account_insert,
@@ -207,8 +208,7 @@ post_user(struct req *r)
 	    &id);
 	if (err)
 		return email_conflict(r, err);
-	if ((err = address_take(r->db, id, a.key))
-	    || (err = notice_registered(r->db, id, a.email, a.name))
+	if ((err = notice_registered(r->db, id, a.email, a.name))
 	    || (err = proof_send(r->ctx, PROOF_VERIFICATION, id))
 	    || (err = reply_account(r, 201, id)))
 		return err;
@@ -300,10 +300,12 @@ move(struct req *r, const struct account *a)
 	bool self = r->caller.uid == r->uid;
 	enum err err;
 
-	if ((err = address_take(r->db, r->uid, text_lower(r->arena, a->email)))
-	    || (err = address_leave(r->db, r->uid, a->key))
+	if ((err = address_claimed(
+		 r->db, r->uid, text_lower(r->arena, a->email)))
+	    || (err = address_left(r->db, r->uid, a->key, a->verified))
 	    || (err = throttle_forget(r, a->key))
 	    || (self && (err = throttle_mail_from(r)))
+	    || (self && (err = throttle_move(r)))
 	    || (self && (err = throttle_trust(r, a->email)))
 	    || (err = proofs_drop(r->db, r->uid)))
 		return err;

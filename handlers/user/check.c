@@ -20,9 +20,9 @@ static const struct check checks[] = {
 	    "SELECT user_id FROM proof JOIN account"
 	    " ON account.id = proof.user_id WHERE account.deleted_at"
 	    " IS NOT NULL" },
-	{ "nobody's address is somebody's former one",
-	    "SELECT id FROM account WHERE email_key IN"
-	    " (SELECT email_key FROM former_address)" },
+	{ "a verified address is nobody's former one",
+	    "SELECT id FROM account WHERE verified_at IS NOT NULL"
+	    " AND email_key IN (SELECT email_key FROM former_address)" },
 };
 const struct check_table user_checks = CHECKS(checks);
 

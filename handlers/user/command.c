@@ -127,7 +127,7 @@ put_admin(struct db *db, struct admin *a)
 		DB_INT(clock_ms())),
 	    DB_INTO(DB_INT_TO(&a->id), DB_INT_TO(&a->version)));
 
-	if (err || (err = address_take(db, a->id, key)))
+	if (err || (err = address_proved(db, a->id)))
 		return err;
 	return sessions_end(db, a->id);
 }

@@ -23,9 +23,14 @@ static const struct route routes[] = {
 };
 const struct route_table export_routes = ROUTES(routes);
 
-STMT(addresses,
-    "SELECT email FROM account WHERE id = $1 AND deleted_at IS NULL"
-    " UNION ALL SELECT email_key FROM former_address WHERE user_id = $1");
+STMT(address,
+    "SELECT email FROM account WHERE id = $1 AND deleted_at IS NULL");
+
+/* Anybody can claim one. */
+STMT(proved_addresses,
+    "SELECT email FROM account WHERE id = $1 AND verified_at IS NOT NULL"
+    " UNION ALL SELECT email_key FROM former_address"
+    " WHERE user_id = $1 AND verified = 1");
 
 /* A list of another service; those of one name make one array. */
 struct source {
@@ -142,25 +147,19 @@ put_sources(struct req *r, const struct sources *all)
 
 /* A page of 20 invoices is as much JSON as one may have (json.h). */
 static enum err
-find_sources(struct req *r, struct sources *all, const char **email)
+find_sources(struct req *r, struct sources *all)
 {
 	long long id = r->uid;
-	struct db_rows q = db_query(r->db, &addresses, DB_ARGS(DB_INT(id)));
+	struct db_rows q
+	    = db_query(r->db, &proved_addresses, DB_ARGS(DB_INT(id)));
 	enum err err;
 
-	while (db_next(&q)) {
-		const char *address = arena_strdup(r->arena, db_text(&q, 0));
-
-		if (*email == NULL)
-			*email = address;
+	while (db_next(&q))
 		add(r, all, "mails",
 		    arena_printf(r->arena, "/send_email/?limit=100&to=%s",
-			text_percent_encode(r->arena, address)));
-	}
+			text_percent_encode(r->arena, db_text(&q, 0))));
 	if ((err = db_end(&q)))
 		return err;
-	if (*email == NULL)
-		return ERR_NOT_FOUND;
 	add(r, all, "invoices",
 	    arena_printf(r->arena, "/invoices?limit=20&user_id=%lld", id));
 	add(r, all, "log",
@@ -197,12 +196,14 @@ static enum err
 get_export(struct req *r)
 {
 	struct sources sources = { .end = &sources.first };
-	const char *email = NULL;
 	struct json_object *cart;
+	const char *email;
 	struct buf *b;
 	enum err err;
 
-	if ((err = find_sources(r, &sources, &email))
+	if ((err = db_get(r->db, &address, DB_ARGS(DB_INT(r->uid)),
+		 DB_INTO(DB_TEXT_TO(&email))))
+	    || (err = find_sources(r, &sources))
 	    || (err = fetch_all(r, &sources, &cart)))
 		return err;
 	b = reply_json(r, 200);
@@ -212,6 +213,10 @@ get_export(struct req *r)
 	if ((err = put_own(r, b, email)))
 		return err;
 	json_tree(b, "cart", cart);
+	if (strcmp(sources.first->name, "mails") != 0) { /* no address is proved */
+		json_open(b, "mails", '[');
+		json_close(b, ']');
+	}
 	if ((err = put_sources(r, &sources)))
 		return err;
 	json_close(b, '}');

@@ -1,16 +1,23 @@
 /*
  * The addresses that accounts had before. Mails to them are the person's still,
- * to be exported and erased with the rest, until somebody else has the address.
+ * to be erased with the rest, until somebody else has proved to have the address.
+ * Whoever claims one without proof sees no mail to it, and takes nothing away.
  */
 #include "handlers/user/user.h"
 
 #include "shared/json.h"
 
+/* What was claimed only may be another's former one. */
 STMT(former_put,
-    "INSERT INTO former_address (email_key, user_id) VALUES ($1, $2)");
+    "INSERT INTO former_address (email_key, user_id, verified)"
+    " VALUES ($1, $2, $3) ON CONFLICT (email_key) DO NOTHING");
+
+STMT(former_back,
+    "DELETE FROM former_address WHERE email_key = $1 AND user_id = $2");
 
 STMT(former_take,
-    "DELETE FROM former_address WHERE email_key = $1 RETURNING user_id");
+    "DELETE FROM former_address WHERE email_key = (SELECT email_key"
+    " FROM account WHERE id = $1) RETURNING email_key, user_id");
 
 STMT(former_list,
     "SELECT email_key FROM former_address WHERE user_id = $1"
@@ -18,13 +25,20 @@ STMT(former_list,
 
 STMT(former_drop, "DELETE FROM former_address WHERE user_id = $1");
 
-/* The mails of then are not the new owner's to see. */
 enum err
-address_take(struct db *db, int64_t id, const char *key)
+address_claimed(struct db *db, int64_t id, const char *key)
 {
+	return db_exec(db, &former_back, DB_ARGS(DB_TEXT(key), DB_INT(id)));
+}
+
+/* The mails of before are not the new owner's to see. */
+enum err
+address_proved(struct db *db, int64_t id)
+{
+	const char *key;
 	int64_t former;
-	enum err err = db_get(db, &former_take, DB_ARGS(DB_TEXT(key)),
-	    DB_INTO(DB_INT_TO(&former)));
+	enum err err = db_get(db, &former_take, DB_ARGS(DB_INT(id)),
+	    DB_INTO(DB_TEXT_TO(&key), DB_INT_TO(&former)));
 
 	if (err || former == id)
 		return err == ERR_NOT_FOUND ? OK : err;
@@ -32,9 +46,10 @@ address_take(struct db *db, int64_t id, const char *key)
 }
 
 enum err
-address_leave(struct db *db, int64_t id, const char *key)
+address_left(struct db *db, int64_t id, const char *key, bool verified)
 {
-	return db_exec(db, &former_put, DB_ARGS(DB_TEXT(key), DB_INT(id)));
+	return db_exec(db, &former_put,
+	    DB_ARGS(DB_TEXT(key), DB_INT(id), DB_INT(verified)));
 }
 
 enum err

@@ -6,6 +6,7 @@
 
 #include <string.h>
 
+#include "shared/clock.h"
 #include "shared/json.h"
 #include "shared/outbox.h"
 #include "shared/text.h"
@@ -127,13 +128,22 @@ notice_address_changed(struct db *db, int64_t id, const char *left)
 		.method = "POST", .path = "/send_email/", .body = b.data });
 }
 
+/* Those until now, and what is on its way to email: later ones are of who has the
+ * address then. */
 enum err
 notice_forget_mails(struct db *db, int64_t id, const char *email)
 {
+	struct buf b;
+
+	buf_init(&b, db->arena);
+	json_open(&b, NULL, '{');
+	json_time(&b, "before", clock_ms() + CLOCK_MINUTE);
+	json_close(&b, '}');
 	return tell(db, id, mails[MAIL_OTHER],
 	    (struct outbox_message) { .method = "DELETE",
 		.path = arena_printf(db->arena, "/send_email/?to=%s",
-		    text_percent_encode(db->arena, email)) });
+		    text_percent_encode(db->arena, email)),
+		.body = b.data });
 }
 
 /* All who know something of the user are to forget it; what email was not told

@@ -186,7 +186,8 @@ verify(struct req *r)
 		    r, "#/token", "is not good, or not any more");
 	if (err
 	    || (err = db_exec(r->db, &account_verify,
-		    DB_ARGS(DB_INT(id), DB_INT(clock_ms())))))
+		    DB_ARGS(DB_INT(id), DB_INT(clock_ms()))))
+	    || (err = address_proved(r->db, id)))
 		return err;
 	audit(r, "address verified", id, NULL);
 	return reply_empty(r, 204);
@@ -280,6 +281,7 @@ reset_password(struct req *r)
 		return not_good(r, err);
 	if ((err = db_exec(r->db, &account_reset,
 		 DB_ARGS(DB_INT(id), DB_TEXT(hash), DB_INT(clock_ms()))))
+	    || (err = address_proved(r->db, id))
 	    || (err = sessions_end(r->db, id))
 	    || (err = throttle_trust(r, in.email))
 	    || (err = notice_password_changed(r->db, id)))

@@ -85,3 +85,8 @@ CREATE INDEX throttle_by_expiry ON throttle (expires_at);
 -- step 3: an address that an account has is nobody's former one; it was, of one that add-admin made
 
 DELETE FROM former_address WHERE email_key IN (SELECT email_key FROM account);
+
+-- step 4: an address stays its former owner's until who has it now has proved it, and whose mails
+-- are to be seen is whose address was proved
+
+ALTER TABLE former_address ADD COLUMN verified INTEGER NOT NULL DEFAULT 0; -- 1: it was when it was left

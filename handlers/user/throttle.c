@@ -10,7 +10,16 @@
 
 #define TRUSTED_FOR (90 * CLOCK_DAY)
 
-enum rule { PAIR, ACCOUNT, NETWORK, MAIL_TO, MAIL_FROM, RULE__COUNT };
+enum rule {
+	PAIR,
+	ACCOUNT,
+	NETWORK,
+	MAIL_TO,
+	MAIL_FROM,
+	REGISTER,
+	MOVE,
+	RULE__COUNT
+};
 enum { OF_ACCOUNT = 1, OF_NETWORK = 2 };
 
 /* Within a window, attempts beyond the free ones wait: first, then twice as
@@ -30,6 +39,9 @@ static const struct limit {
 	    CLOCK_HOUR },
 	[MAIL_FROM] = { "mail from", OF_NETWORK, 20, CLOCK_HOUR, CLOCK_HOUR,
 	    CLOCK_HOUR },
+	[REGISTER] = { "register", OF_NETWORK, 60, CLOCK_HOUR, CLOCK_MINUTE,
+	    CLOCK_HOUR },
+	[MOVE] = { "move", OF_ACCOUNT, 5, CLOCK_DAY, CLOCK_HOUR, CLOCK_DAY },
 };
 _Static_assert(ARRAY_LEN(limits) == RULE__COUNT, "every rule has a limit");
 
@@ -259,6 +271,22 @@ enum err
 throttle_mail_to(struct req *r, const char *email)
 {
 	return count_mail(r, MAIL_TO, email);
+}
+
+enum err
+throttle_register(struct req *r)
+{
+	if (r->caller.role != ROLE_NOBODY || r->caller.internal)
+		return OK;
+	return count_mail(r, REGISTER, NULL);
+}
+
+/* By its id: its address is another one each time. */
+enum err
+throttle_move(struct req *r)
+{
+	return count_mail(r, MOVE,
+	    arena_printf(r->arena, "user %lld", (long long)r->uid));
 }
 
 enum err

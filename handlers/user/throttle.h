@@ -31,6 +31,11 @@ MUST_USE enum err throttle_trust(struct req *r, const char *email);
 MUST_USE enum err throttle_mail_from(struct req *r);
 MUST_USE enum err throttle_mail_to(struct req *r, const char *email);
 
+/* Before an account is made, or has another address, which mails are sent for,
+ * likewise. Administrators, services and the internal network may make many. */
+MUST_USE enum err throttle_register(struct req *r);
+MUST_USE enum err throttle_move(struct req *r);
+
 /* Forgets what is counted for an account. */
 MUST_USE enum err throttle_forget(struct req *r, const char *email);
 

@@ -54,11 +54,13 @@ MUST_USE enum err password_check(
 MUST_USE enum err account_put(struct req *r, struct buf *b, const char *key,
     int64_t id, int64_t *version);
 
-/* An account takes an address, in lower case, which somebody may have had
- * before; leaves one; forgets those it has left, and has the mails to them
- * forgotten. In the transaction that is open. */
-MUST_USE enum err address_take(struct db *db, int64_t id, const char *key);
-MUST_USE enum err address_leave(struct db *db, int64_t id, const char *key);
+/* An account has an address, in lower case, that somebody may have had before; has
+ * proved that it is its own; has left one, verified or not; forgets those it has
+ * left, and has the mails to them forgotten. In the transaction that is open. */
+MUST_USE enum err address_claimed(struct db *db, int64_t id, const char *key);
+MUST_USE enum err address_proved(struct db *db, int64_t id);
+MUST_USE enum err address_left(
+    struct db *db, int64_t id, const char *key, bool verified);
 MUST_USE enum err addresses_forget(struct db *db, int64_t id);
 
 /* Those it has left, as a JSON array. */

@@ -288,8 +288,26 @@ def person(stack, http):
     return user, product, invoice
 
 
-def test_a_person_gets_all_that_is_held(http, person):
+def test_who_only_claims_an_address_sees_no_mail_to_it(http):
+    """An administrator wrote to somebody who has no account."""
+    claimed = http.new_email()
+    http.post("/send_email/", {"to": claimed, "subject": "Your test result", "text": "Come in."},
+        token=http.admin, expect=202)
+    thief = http.new_user()
+    http.patch(f"/user/{thief.id}", {"email": claimed, "current_password": thief.password},
+        token=thief.token, expect=200)
+    reply = http.get(f"/user/{thief.id}/export", token=thief.token, expect=200)
+    assert reply.json["mails"] == [] and b"test result" not in reply.body
+    http.patch(f"/user/{thief.id}", {"email": http.new_email(),
+        "current_password": thief.password}, token=thief.token, expect=200)
+    reply = http.get(f"/user/{thief.id}/export", token=thief.token, expect=200)
+    assert reply.json["mails"] == [] and claimed in reply.json["former_addresses"]
+
+
+def test_a_person_gets_all_that_is_held(stack, http, person):
     user, product, invoice = person
+    token, = mailed(stack, user.email, "verify")
+    http.post("/user/verification", {"token": token}, expect=204)
     reply = http.get(f"/user/{user.id}/export", token=user.token, expect=200)
     assert reply.headers["Content-Disposition"] == f'attachment; filename="user-{user.id}.json"'
     held = reply.json

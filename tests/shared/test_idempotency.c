@@ -214,6 +214,7 @@ test_idempotency__keys_are_of_a_caller_and_a_path(void **state)
 		struct as who;
 	} cases[] = {
 		{ "/note", { ROLE_NOBODY, 0, false } },
+		{ "/note", { ROLE_NOBODY, 0, true } },
 		{ "/note", { ROLE_CUSTOMER, 1, false } },
 		{ "/note", { ROLE_CUSTOMER, 2, false } },
 		{ "/note", { ROLE_ADMIN, 1, false } },

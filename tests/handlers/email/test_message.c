@@ -510,6 +510,20 @@ test_message__erasure_forgets_the_person(void **state)
 	rep = call(t, "GET", "/send_email/3", NULL, AS_ADMIN);
 	assert_string_equal(text_at(&rep, "status"), "queued");
 	assert_string_equal(text_at(&rep, "to"), "Bob@b.example");
+	/* Of what is newer, somebody else is the recipient. */
+	rep = call(t, "DELETE", "/send_email/?to=Bob@b.example",
+	    "{\"before\":\"2027-01-15T08:00:00.000Z\"}", AS_SERVICE);
+	assert_status(&rep, 204);
+	rep = call(t, "GET", "/send_email/3", NULL, AS_ADMIN);
+	assert_string_equal(text_at(&rep, "status"), "queued");
+	rep = call(t, "DELETE", "/send_email/?to=Bob@b.example",
+	    "{\"before\":\"2027-01-15T08:00:00.001Z\"}", AS_SERVICE);
+	assert_status(&rep, 204);
+	rep = call(t, "GET", "/send_email/3", NULL, AS_ADMIN);
+	assert_string_equal(text_at(&rep, "last_error"), "erased");
+	rep = call(t, "DELETE", "/send_email/?to=eve@b",
+	    "{\"before\":\"soon\"}", AS_SERVICE);
+	assert_problem(&rep, 422, "#/before");
 	/* Nobody is there to forget: the same. */
 	rep = call(t, "DELETE", "/send_email/?to=eve@b", NULL, AS_SERVICE);
 	assert_status(&rep, 204);

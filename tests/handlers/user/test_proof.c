@@ -477,6 +477,79 @@ test_proof__a_link_leads_to_the_page_that_is_set(void **state)
 	assert_non_null(mailed(t, "https://www.example/new?x=1#"));
 }
 
+static int
+mails_to_forget(struct t *t)
+{
+	return (int)sql_int(t,
+	    "SELECT count(*) FROM outbox WHERE method = 'DELETE'"
+	    " AND path = '/send_email/?to=ann%40a.org'"
+	    " AND body = '{\"before\":\"2027-01-15T08:01:00.000Z\"}'");
+}
+
+/* Else who only claims it would see the mails to it, and take them away. */
+static void
+test_proof__an_address_is_its_former_owners_until_it_is_proved(void **state)
+{
+	struct t *t = *state;
+	const char *first = register_ann(t), *second;
+	struct reply_seen rep = verify(t, first);
+
+	assert_status(&rep, 204);
+	rep = call(t, "PATCH", "/user/1",
+	    "{\"email\":\"zoe@a.org\",\"current_password\":\"" OLD "\"}",
+	    AS_USER(1));
+	assert_status(&rep, 200);
+	second = register_ann(t); /* user 2 */
+	assert_int_equal(sql_int(t,
+			     "SELECT verified FROM former_address"
+			     " WHERE email_key = 'ann@a.org' AND user_id = 1"),
+	    1);
+	rep = call(t, "PATCH", "/user/2",
+	    "{\"email\":\"bob@a.org\",\"current_password\":\"" OLD "\"}",
+	    AS_USER(2));
+	assert_status(&rep, 200);
+	rep = verify(t, second);
+	assert_problem(&rep, 422, "#/token");
+	assert_int_equal(sql_int(t,
+			     "SELECT count(*) FROM former_address"
+			     " WHERE user_id = 1"),
+	    1);
+	second = register_ann(t); /* user 3 */
+	assert_int_equal(mails_to_forget(t), 0);
+	rep = verify(t, second);
+	assert_status(&rep, 204);
+	assert_int_equal(mails_to_forget(t), 1);
+	assert_int_equal(
+	    sql_int(t, "SELECT count(*) FROM former_address"), 0);
+}
+
+/* By a link for a new password, too. */
+static void
+test_proof__a_new_password_proves_the_address(void **state)
+{
+	struct t *t = *state;
+	const char *token;
+	struct reply_seen rep;
+
+	(void)!register_ann(t);
+	sql_int(t, "INSERT INTO account (id, role, created_at, updated_at)"
+		   " VALUES (9, 'customer', 1, 1)");
+	sql_int(t, "INSERT INTO former_address (email_key, user_id, verified)"
+		   " VALUES ('ann@a.org', 9, 1)");
+	rep = call(t, "POST", "/password_reset",
+	    "{\"email\":\"ann@a.org\"}", AS_NOBODY);
+	assert_status(&rep, 202);
+	assert_int_equal(run_job(t, "password resets"), 0);
+	token = mailed(t, RESET);
+	rep = call(t, "POST",
+	    arena_printf(test_arena(t), "/password_reset/%s", token),
+	    "{\"password\":\"" NEW "\"}", AS_NOBODY);
+	assert_status(&rep, 204);
+	assert_int_equal(mails_to_forget(t), 1);
+	assert_int_equal(
+	    sql_int(t, "SELECT count(*) FROM former_address"), 0);
+}
+
 int
 main(void)
 {
@@ -499,6 +572,8 @@ main(void)
 		cmocka_unit_test_setup_teardown(
 		    test_proof__a_link_leads_to_the_page_that_is_set,
 		    setup_with_page, loopback_teardown),
+		TEST(test_proof__an_address_is_its_former_owners_until_it_is_proved),
+		TEST(test_proof__a_new_password_proves_the_address),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

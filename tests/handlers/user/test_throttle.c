@@ -326,6 +326,67 @@ test_throttle__deletion_forgets_it(void **state)
 	    sql_int(t, "SELECT count(*) FROM throttle WHERE account <> ''"), 0);
 }
 
+static int
+register_from(struct t *t, int n, const char *from, struct as who)
+{
+	char body[100];
+	struct call c = { "POST", "/user", body, who,
+		{ [PARAM_REMOTE_ADDR] = from } };
+
+	snprintf(body, sizeof(body),
+	    "{\"email\":\"u%d@a.org\",\"password\":\"" GOOD "\"}", n);
+	return call_with(t, &c).status;
+}
+
+/* Each makes two mails. */
+static void
+test_throttle__a_network_registers_60_in_an_hour(void **state)
+{
+	struct t *t = *state;
+
+	for (int n = 0; n < 60; n++)
+		assert_int_equal(register_from(t, n, HOME, AS_NOBODY), 201);
+	assert_int_equal(register_from(t, 60, HOME, AS_NOBODY), 429);
+	assert_int_equal(register_from(t, 60, "192.0.2.8", AS_NOBODY), 201);
+	assert_int_equal(register_from(t, 61, HOME, AS_INTERNAL), 201);
+	assert_int_equal(register_from(t, 62, HOME, AS_ADMIN), 201);
+	advance(t, CLOCK_MINUTE);
+	assert_int_equal(register_from(t, 63, HOME, AS_NOBODY), 201);
+	assert_int_equal(register_from(t, 64, HOME, AS_NOBODY), 429);
+	advance(t, CLOCK_HOUR);
+	assert_int_equal(register_from(t, 64, HOME, AS_NOBODY), 201);
+}
+
+static int
+move_from(struct t *t, int n, const char *from, struct as who)
+{
+	char body[100];
+	struct call c = { "PATCH", "/user/1", body, who,
+		{ [PARAM_REMOTE_ADDR] = from } };
+
+	snprintf(body, sizeof(body),
+	    "{\"email\":\"ann%d@a.org\",\"current_password\":\"" GOOD "\"}", n);
+	return call_with(t, &c).status;
+}
+
+/* From wherever: with a few networks one could use up the mails of an hour. */
+static void
+test_throttle__an_account_moves_five_times_a_day(void **state)
+{
+	struct t *t = *state;
+	char from[20];
+
+	add_ann(t);
+	for (int n = 0; n < 6; n++) {
+		snprintf(from, sizeof(from), "192.0.2.%d", n);
+		assert_int_equal(move_from(t, n, from, AS_USER(1)),
+		    n < 5 ? 200 : 429);
+	}
+	assert_int_equal(move_from(t, 7, HOME, AS_ADMIN), 200);
+	advance(t, CLOCK_DAY);
+	assert_int_equal(move_from(t, 8, HOME, AS_USER(1)), 200);
+}
+
 int
 main(void)
 {
@@ -343,6 +404,8 @@ main(void)
 		TEST(test_throttle__no_address_is_stored_in_clear),
 		TEST(test_throttle__current_passwords_are_not_guessed_either),
 		TEST(test_throttle__deletion_forgets_it),
+		TEST(test_throttle__a_network_registers_60_in_an_hour),
+		TEST(test_throttle__an_account_moves_five_times_a_day),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
