@@ -4,6 +4,7 @@ and what is held of a person."""
 import base64
 import json
 import re
+import secrets
 import signal
 import subprocess
 
@@ -182,6 +183,19 @@ def mailed(stack, email, page):
     found = eventually(find)
     stack.secrets.update(found)
     return found
+
+
+def test_a_link_is_in_no_log_of_nginx(stack, http):
+    """Not of a request that nginx answers itself, either."""
+    secret = "notoken" + secrets.token_hex(18)
+    reply = http.request("POST", f"/password_reset/{secret}", b"x" * (1 << 21), expect=413)
+    assert reply.json["title"] == "Content Too Large"
+    http.post(f"/password_reset/{secret}", {"password": "eleven red cherries"}, expect=404)
+    log = stack.state / "log/access.log"
+    http.get("/coster-error/secret", expect=404)
+    eventually(lambda: "/coster-error/secret" in log.read_text())
+    assert secret not in log.read_text()
+    assert all(secret not in p.read_text(errors="replace") for p in (stack.state / "log").iterdir())
 
 
 def test_an_address_is_verified(stack, http):
