@@ -15,6 +15,7 @@
 struct restore {
 	const struct app *app;
 	const char *file, *copy, *kept; /* kept: NULL when there was none */
+	bool in_vain;			/* it is: nothing was changed */
 	struct ctx from;		/* the copy */
 	struct db to;
 };
@@ -171,6 +172,8 @@ replace(struct restore *r)
 		rc = keep(r) ? SQLITE_ABORT : sqlite3_backup_step(b, -1);
 	if (sqlite3_backup_finish(b) == SQLITE_OK && rc == SQLITE_DONE)
 		return EX_OK;
+	/* After another failure the old database may not be what it was. */
+	r->in_vain = rc == SQLITE_FULL || rc == SQLITE_BUSY;
 	LOG(LOG_ERROR, "nothing was restored",
 	    LOG_TEXT("reason",
 		rc == SQLITE_ABORT ? "the old database cannot be kept"
@@ -218,6 +221,8 @@ work(struct restore *r, struct arena *a)
 	if (status == EX_OK)
 		status = replace(r);
 	forget_copy(r, a);
+	if (r->in_vain && r->kept != NULL)
+		unlink(r->kept); /* or the disk is fuller with each try */
 	if (status == EX_OK)
 		say_what_next(r);
 	return status;

@@ -2,6 +2,7 @@
 id given twice."""
 
 import contextlib
+import os
 import signal
 import sqlite3
 import subprocess
@@ -182,6 +183,32 @@ def test_a_damaged_database_is_healed(program):    # noqa: F811
     assert program.run("doctor").returncode == 1
     program.check("restore", copy)
     program.check("doctor")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a file system to fill")
+@pytest.mark.parametrize("program", ["stats"], indirect=True)
+def test_a_full_disk_leaves_all_as_it_was(program, tmp_path):    # noqa: F811
+    """And no fuller with each try."""
+    copy, small = program.folder / "copy.db", program.folder / "small"
+    small.mkdir()
+    program.check("--check")
+    sql(program.db, "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 8000)"
+        " INSERT INTO entry (at, action, data) SELECT 1, 'then', json_object('x', printf('%.*c', 1000, 'x'))"
+        " FROM n")
+    program.check("backup", copy)
+    sql(program.db, "UPDATE entry SET action = 'now'")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=36m", "tmpfs", small], check=True)
+    try:
+        database = small / "stats.db"
+        program.check("backup", database)
+        program.settings["COSTER_DB"] = program.db = database
+        for _ in range(2):
+            done = program.run("restore", copy)
+            assert done.returncode == IOERR and "nothing was restored" in done.stderr, done
+            assert [p.name for p in small.iterdir() if ".before-" in p.name] == []
+            assert sql(database, "SELECT DISTINCT action FROM entry") == [("now",)]
+    finally:
+        subprocess.run(["umount", small], check=True)
 
 
 @pytest.mark.parametrize("program", ["stats"], indirect=True)
