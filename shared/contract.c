@@ -3,7 +3,7 @@
 #include <sysexits.h>
 
 #include "shared/json.h"
-#include "shared/metrics.h"
+#include "shared/service.h"
 
 static const struct {
 	unsigned flag;
@@ -160,15 +160,12 @@ put_route(struct buf *b, const struct route *route)
 	json_close(b, '}');
 }
 
-/* Its own tables, then that which every service has. */
 static const struct route *
 route_at(const struct service *svc, size_t i)
 {
-	for (size_t t = 0; t <= svc->route_count; t++) {
-		const struct route_table *table = t < svc->route_count
-		    ? svc->routes[t]
-		    : &metrics_routes;
+	const struct route_table *table;
 
+	for (size_t t = 0; (table = service_table(svc, t)) != NULL; t++) {
 		if (i < table->count)
 			return &table->list[i];
 		i -= table->count;

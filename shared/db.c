@@ -301,6 +301,13 @@ db_text(const struct db_rows *q, int column)
 	return (const char *)sqlite3_column_text(q->stmt, column);
 }
 
+void
+db_fail(struct db_rows *q, enum err err)
+{
+	if (err)
+		q->err = err;
+}
+
 enum err
 db_end(struct db_rows *q)
 {
@@ -537,6 +544,15 @@ db_rollback(struct db *db)
 		&& (db_exec(db, &stmt_rollback_to, DB_NO_ARGS)
 		    || db_exec(db, &stmt_release, DB_NO_ARGS))))
 		db->broken = true;
+}
+
+enum err
+db_finish(struct db *db, enum err err)
+{
+	if (err == OK)
+		return db_commit(db);
+	db_rollback(db);
+	return err;
 }
 
 bool

@@ -146,6 +146,10 @@ void db_rollback(struct db *db);
  * does no harm when it is done again. */
 MUST_USE enum err db_begin_relaxed(struct db *db);
 
+/* The end of what is open: a commit if err is OK, else a rollback; err, or why there
+ * was no commit. */
+MUST_USE enum err db_finish(struct db *db, enum err err);
+
 /* What relaxed transactions of this connection have committed is on disk then;
  * there must be some. ERR_UNAVAILABLE when it may not be, and the log says why:
  * the kernel tells so once, and the next time may be OK although it is not. */
@@ -204,6 +208,8 @@ struct db_rows db_query(
 bool db_next(struct db_rows *q);
 int64_t db_int(const struct db_rows *q, int column);	  /* INT_NONE */
 const char *db_text(const struct db_rows *q, int column); /* NULL */
+/* Ends the rows, with err if that is one: it is what db_end() answers. */
+void db_fail(struct db_rows *q, enum err err);
 MUST_USE enum err db_end(struct db_rows *q);
 
 /* Moves what the write-ahead log holds into the database, when that is due; a

@@ -290,9 +290,7 @@ idempotency_forget(struct req *r)
 	err = db_exec(r->db, &idempotency_drop,
 	    DB_ARGS(DB_TEXT(name.scope), DB_TEXT(name.key),
 		DB_TEXT(r->param[PARAM_REQUEST_ID])));
-	if (err)
-		db_rollback(r->db);
-	if (err || db_commit(r->db))
+	if (db_finish(r->db, err))
 		LOG(LOG_WARN, "a key stays claimed for a minute",
 		    LOG_TEXT("request", r->param[PARAM_TRACE]));
 }

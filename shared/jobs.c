@@ -86,17 +86,15 @@ job_drop(struct db *db, const struct stmt *stmts, size_t count,
     struct db_args args, int64_t every)
 {
 	int64_t dropped = 0;
+	enum err err = db_begin(db);
 
-	if (db_begin(db))
+	if (err)
 		return every;
-	for (size_t i = 0; i < count; i++) {
-		if (db_exec(db, &stmts[i], args)) {
-			db_rollback(db);
-			return every;
-		}
+	for (size_t i = 0; i < count && err == OK; i++) {
+		err = db_exec(db, &stmts[i], args);
 		dropped += db_changes(db);
 	}
-	return db_commit(db) == OK && dropped > 0 ? 0 : every;
+	return db_finish(db, err) == OK && dropped > 0 ? 0 : every;
 }
 
 int64_t

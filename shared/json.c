@@ -660,3 +660,25 @@ json_tree(struct buf *b, const char *key, struct json_object *v)
 {
 	json_raw(b, key, json_tree_text(v));
 }
+
+int64_t
+json_member_int(struct json_object *object, const char *name)
+{
+	struct json_object *v;
+
+	if (json_object_object_get_ex(object, name, &v)
+	    && json_object_is_type(v, json_type_int))
+		return json_object_get_int64(v);
+	return INT_NONE;
+}
+
+const char *
+json_member_text(struct json_object *object, const char *name)
+{
+	struct json_object *v;
+
+	if (json_object_object_get_ex(object, name, &v)
+	    && json_object_is_type(v, json_type_string))
+		return json_object_get_string(v);
+	return NULL;
+}

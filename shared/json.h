@@ -41,6 +41,11 @@ MUST_USE enum err json_parse(struct arena *a, const char *text, size_t len,
 MUST_USE enum err json_find_int(const char *text, size_t len, const char *name,
     int64_t *v, const char **why);
 
+/* A member of an object; INT_NONE or NULL when it is not there or of another type, or
+ * the value no object. */
+int64_t json_member_int(struct json_object *object, const char *name);
+const char *json_member_text(struct json_object *object, const char *name);
+
 /* What a part of a text may have, so that the whole is not over the limits above. */
 struct json_limits {
 	int depth;

@@ -5,6 +5,7 @@
 #include "shared/clock.h"
 #include "shared/json.h"
 #include "shared/req.h"
+#include "shared/service.h"
 
 static handler_fn get_health, get_metrics;
 
@@ -56,17 +57,17 @@ add_table(const struct route_table *table)
 void
 metrics_open(const struct service *svc)
 {
-	size_t most = 1 + metrics_routes.count;
+	const struct route_table *table;
+	size_t most = 1;
 
 	metrics_close();
-	for (size_t t = 0; t < svc->route_count; t++)
-		most += svc->routes[t]->count;
+	for (size_t t = 0; (table = service_table(svc, t)) != NULL; t++)
+		most += table->count;
 	if ((series = calloc(most, sizeof(*series))) == NULL)
 		abort();
 	series_count = 1;
-	for (size_t t = 0; t < svc->route_count; t++)
-		add_table(svc->routes[t]);
-	add_table(&metrics_routes);
+	for (size_t t = 0; (table = service_table(svc, t)) != NULL; t++)
+		add_table(table);
 	service_of = svc;
 }
 
@@ -82,13 +83,10 @@ metrics_close(void)
 static size_t
 place(const struct route *route)
 {
+	const struct route_table *table;
 	size_t first = 1;
 
-	for (size_t t = 0; t <= service_of->route_count; t++) {
-		const struct route_table *table = t < service_of->route_count
-		    ? service_of->routes[t]
-		    : &metrics_routes;
-
+	for (size_t t = 0; (table = service_table(service_of, t)); t++) {
 		if (route >= table->list && route < table->list + table->count)
 			return first + (size_t)(route - table->list);
 		first += table->count;

@@ -103,12 +103,7 @@ change(struct ctx *ctx, const char *word,
 		return EX_IOERR;
 	err = db_get(db, &outbox_find, DB_ARGS(DB_INT(id)),
 	    DB_INTO(DB_TEXT_TO(&subject)));
-	if (!err)
-		err = what(db, id, subject);
-	if (err)
-		db_rollback(db);
-	else
-		err = db_commit(db);
+	err = db_finish(db, err ? err : what(db, id, subject));
 	if (err == ERR_NOT_FOUND)
 		fprintf(stderr, "there is no message %s\n", word);
 	return err == OK ? EX_OK : err == ERR_NOT_FOUND ? EX_DATAERR : EX_IOERR;

@@ -247,12 +247,9 @@ for_each(struct db *db, struct turn *t,
 
 	if ((err = db_begin_relaxed(db)))
 		return err;
-	for (size_t i = 0; i < t->count; i++)
-		if ((err = fn(db, &t->shares[i]))) {
-			db_rollback(db);
-			return err;
-		}
-	return db_commit(db);
+	for (size_t i = 0; i < t->count && err == OK; i++)
+		err = fn(db, &t->shares[i]);
+	return db_finish(db, err);
 }
 
 /* Whose turn it is: all for whom something is due, and who are not left alone.

@@ -181,7 +181,14 @@ open_database(struct app *app)
 	return err == OK ? EX_OK : err == ERR_CONFLICT ? EX_DATAERR : EX_IOERR;
 }
 
-/* The routes of the service, and those that every service has. */
+const struct route_table *
+service_table(const struct service *svc, size_t i)
+{
+	return i < svc->route_count   ? svc->routes[i]
+	    : i == svc->route_count ? &metrics_routes
+				    : NULL;
+}
+
 static enum err
 open_router(struct app *app)
 {
@@ -192,9 +199,8 @@ open_router(struct app *app)
 
 	if (tables == NULL)
 		abort();
-	for (size_t i = 0; i < svc->route_count; i++)
-		tables[i] = svc->routes[i];
-	tables[svc->route_count] = &metrics_routes;
+	for (size_t i = 0; i <= svc->route_count; i++)
+		tables[i] = service_table(svc, i);
 	err = router_new(&app->router, tables, svc->route_count + 1);
 	free(tables);
 	return err;

@@ -19,6 +19,9 @@ extern const struct service service;
  * EX_CONFIG (78) a bad setting. */
 int service_main(int argc, char **argv, const struct service *svc);
 
+/* Its tables of routes, then that of every service; NULL behind the last. */
+const struct route_table *service_table(const struct service *svc, size_t i);
+
 /* The parts of it that tests use too. Each answers an exit status. */
 int app_configure(struct app *app, const struct service *svc);
 int app_open(struct app *app); /* keys, migrated database, routes */

@@ -79,35 +79,10 @@ random_text(struct arena *a, size_t n)
 	return base64url_encode(a, p, n);
 }
 
-/* The text of a string member, or NULL. */
-static const char *
-text_of(struct json_object *o, const char *name)
-{
-	struct json_object *v;
-
-	if (!json_object_is_type(o, json_type_object)
-	    || !json_object_object_get_ex(o, name, &v)
-	    || !json_object_is_type(v, json_type_string))
-		return NULL;
-	return json_object_get_string(v);
-}
-
-static bool
-int_of(struct json_object *o, const char *name, int64_t *out)
-{
-	struct json_object *v;
-
-	if (!json_object_object_get_ex(o, name, &v)
-	    || !json_object_is_type(v, json_type_int))
-		return false;
-	*out = json_object_get_int64(v);
-	return true;
-}
-
 static bool
 text_is(struct json_object *o, const char *name, const char *want)
 {
-	const char *s = text_of(o, name);
+	const char *s = json_member_text(o, name);
 
 	return s != NULL && strcmp(s, want) == 0;
 }
@@ -117,7 +92,7 @@ static bool
 key_bytes(struct arena *a, struct json_object *jwk, const char *name,
     unsigned char out[32])
 {
-	const char *text = text_of(jwk, name);
+	const char *text = json_member_text(jwk, name);
 	size_t len;
 	void *p;
 
@@ -132,7 +107,7 @@ key_bytes(struct arena *a, struct json_object *jwk, const char *name,
 static bool
 key_id(struct json_object *jwk, char kid[TOKEN_KID_SIZE])
 {
-	const char *s = text_of(jwk, "kid");
+	const char *s = json_member_text(jwk, "kid");
 
 	if (s == NULL || *s == '\0' || strlen(s) >= TOKEN_KID_SIZE
 	    || !text_is(jwk, "kty", "OKP") || !text_is(jwk, "crv", "Ed25519"))
@@ -344,7 +319,7 @@ decode_part(struct arena *a, const char *from, const char *to)
 static const struct token_key *
 find_key(const struct token_keys *keys, struct json_object *head)
 {
-	const char *kid = text_of(head, "kid");
+	const char *kid = json_member_text(head, "kid");
 
 	for (size_t i = 0; kid != NULL && i < keys->count; i++)
 		if (strcmp(keys->key[i].kid, kid) == 0)
@@ -355,18 +330,20 @@ find_key(const struct token_keys *keys, struct json_object *head)
 static bool
 read_claims(struct json_object *body, struct token_claims *c)
 {
-	const char *sub = text_of(body, "sub"), *role = text_of(body, "role");
-	const char *jti = text_of(body, "jti");
+	const char *sub = json_member_text(body, "sub"), *role = json_member_text(body, "role");
+	const char *jti = json_member_text(body, "jti");
 	char *end;
 
 	if (sub == NULL || role == NULL || jti == NULL
-	    || strlen(jti) >= TOKEN_JTI_SIZE || !int_of(body, "iat", &c->iat)
-	    || !int_of(body, "exp", &c->exp) || *sub < '1' || *sub > '9')
+	    || strlen(jti) >= TOKEN_JTI_SIZE || *sub < '1' || *sub > '9')
 		return false;
+	c->iat = json_member_int(body, "iat");
+	c->exp = json_member_int(body, "exp");
 	c->sub = strtoll(sub, &end, 10);
 	c->role = role_from_name(role);
 	memcpy(c->jti, jti, strlen(jti) + 1);
 	return *end == '\0' && c->sub <= INT_MAX_EXACT
+	    && c->iat != INT_NONE && c->exp != INT_NONE
 	    && c->role != ROLE_NOBODY;
 }
 

@@ -481,11 +481,7 @@ cart_prune(struct ctx *ctx)
 	struct db *db = &ctx->db;
 	int64_t emptied;
 
-	if (db_begin(db))
+	if (db_begin(db) || db_finish(db, empty_dead(db, &emptied)))
 		return CLOCK_HOUR;
-	if (empty_dead(db, &emptied)) {
-		db_rollback(db);
-		return CLOCK_HOUR;
-	}
-	return db_commit(db) == OK && emptied > 0 ? 0 : CLOCK_HOUR;
+	return emptied > 0 ? 0 : CLOCK_HOUR;
 }

@@ -67,9 +67,4 @@ MUST_USE enum err offer_keep(struct req *r, const struct offer *o, bool *news);
  * (ERR_DEFER). What is known will do when product does not answer. */
 MUST_USE enum err offer_refresh(struct req *r, int64_t item);
 
-/* A member of what another service answered; INT_NONE or NULL when it is not
- * there, or is of another type. */
-int64_t member_int(struct json_object *object, const char *name);
-const char *member_text(struct json_object *object, const char *name);
-
 #endif

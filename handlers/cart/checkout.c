@@ -143,12 +143,12 @@ read_lines(struct db *db, struct checkout *c, const char *text)
 	for (size_t i = 0; i < c->line_count; i++) {
 		line = json_object_array_get_idx(lines, i);
 		c->lines[i] = (struct line) {
-			.item_id = member_int(line, "item_id"),
-			.product_id = member_int(line, "product_id"),
-			.name = member_text(line, "name"),
-			.quantity = member_int(line, "quantity"),
-			.price = member_int(line, "price"),
-			.currency = member_text(line, "currency"),
+			.item_id = json_member_int(line, "item_id"),
+			.product_id = json_member_int(line, "product_id"),
+			.name = json_member_text(line, "name"),
+			.quantity = json_member_int(line, "quantity"),
+			.price = json_member_int(line, "price"),
+			.currency = json_member_text(line, "currency"),
 		};
 	}
 	return OK;

@@ -9,6 +9,7 @@
  */
 #include "handlers/cart/cart.h"
 #include "shared/clock.h"
+#include "shared/json.h"
 #include "shared/log.h"
 #include "shared/req.h"
 
@@ -32,28 +33,6 @@ STMT(offer_put,
 STMT(offer_seen,
     "UPDATE cart_item SET seen_at = $3 WHERE user_id = $1 AND product_id = $2"
     " AND seen_at <> $3");
-
-int64_t
-member_int(struct json_object *object, const char *name)
-{
-	struct json_object *v;
-
-	if (json_object_object_get_ex(object, name, &v)
-	    && json_object_is_type(v, json_type_int))
-		return json_object_get_int64(v);
-	return INT_NONE;
-}
-
-const char *
-member_text(struct json_object *object, const char *name)
-{
-	struct json_object *v;
-
-	if (json_object_object_get_ex(object, name, &v)
-	    && json_object_is_type(v, json_type_string))
-		return json_object_get_string(v);
-	return NULL;
-}
 
 /* What product is asked, and its answer. */
 struct inquiry {
@@ -101,14 +80,14 @@ find(const struct inquiry *in, int64_t product_id, struct offer *o)
 	for (size_t i = 0; i < json_object_array_length(in->found); i++) {
 		struct json_object *p = json_object_array_get_idx(in->found, i);
 
-		if (member_int(p, "id") != product_id)
+		if (json_member_int(p, "id") != product_id)
 			continue;
 		*o = (struct offer) { .product_id = product_id,
 			.seen_at = in->asked_at,
-			.name = member_text(p, "name"),
-			.price = member_int(p, "price"),
-			.currency = member_text(p, "currency"),
-			.available = member_int(p, "available") };
+			.name = json_member_text(p, "name"),
+			.price = json_member_int(p, "price"),
+			.currency = json_member_text(p, "currency"),
+			.available = json_member_int(p, "available") };
 		return o->name != NULL && o->price >= 0 && o->currency != NULL;
 	}
 	return false;
@@ -171,12 +150,8 @@ keep_all(struct req *r, const struct inquiry *in)
 static void
 keep_if_possible(struct req *r, const struct inquiry *in)
 {
-	if (db_begin(r->db))
-		return;
-	if (keep_all(r, in))
-		db_rollback(r->db);
-	else
-		(void)!db_commit(r->db);
+	if (db_begin(r->db) == OK)
+		(void)!db_finish(r->db, keep_all(r, in));
 }
 
 static enum err

@@ -64,7 +64,7 @@ is_late(const struct checkout *c, int64_t limit)
 static bool
 has_type(const struct client_reply *reply, const char *urn)
 {
-	const char *type = member_text(reply->body, "type");
+	const char *type = json_member_text(reply->body, "type");
 
 	return type != NULL && strcmp(type, urn) == 0;
 }
@@ -176,7 +176,7 @@ refused_lines(
 	json_open(&b, "lines", '[');
 	for (size_t i = 0; i < json_object_array_length(lines); i++) {
 		struct json_object *line = json_object_array_get_idx(lines, i);
-		int64_t id = item_of_product(c, member_int(line, "product_id"));
+		int64_t id = item_of_product(c, json_member_int(line, "product_id"));
 
 		if (id == INT_NONE)
 			continue;

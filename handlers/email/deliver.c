@@ -92,16 +92,6 @@ deliver_open(void)
 	return transport_open(&transport, &email_settings);
 }
 
-/* Commits what is open unless err. */
-static enum err
-finish(struct db *db, enum err err)
-{
-	if (err == OK)
-		return db_commit(db);
-	db_rollback(db);
-	return err;
-}
-
 static enum err
 lease(struct db *db, struct mail *m)
 {
@@ -181,7 +171,7 @@ check(struct ctx *ctx, const struct mail *m)
 		err = fail(db, &mail_of_nobody, m, "no such user");
 	else
 		err = wait_for_user(db, m);
-	return finish(db, err);
+	return db_finish(db, err);
 }
 
 static enum verdict
@@ -256,7 +246,7 @@ deliver(struct ctx *ctx, struct mail *m, int64_t until, bool *more)
 		*more = next == OK;
 	}
 	/* The record stands, whatever the next one is like. */
-	if ((err = finish(&ctx->db, err)))
+	if ((err = db_finish(&ctx->db, err)))
 		return err;
 	return verdict == VERDICT_UNREACHABLE ? ERR_UNAVAILABLE : next;
 }
@@ -277,7 +267,7 @@ deliver_all(struct ctx *ctx)
 		return err;
 	err = db_exec(&ctx->db, &mail_recall,
 	    DB_ARGS(DB_INT(now), DB_INT(now + BACKOFF_CEILING)));
-	if ((err = finish(&ctx->db, err ? err : lease(&ctx->db, &m))))
+	if ((err = db_finish(&ctx->db, err ? err : lease(&ctx->db, &m))))
 		return err;
 	while (!err && more)
 		err = deliver(ctx, &m, until, &more);

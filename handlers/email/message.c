@@ -331,14 +331,12 @@ message_prune(struct ctx *ctx)
 	struct db *db = &ctx->db;
 	int64_t before = clock_ms() - email_settings.keep_days * CLOCK_DAY;
 	int64_t dropped;
+	enum err err;
 
 	if (db_begin(db))
 		return PRUNE_EVERY;
-	if (cap_prune(db)
-	    || db_exec(db, &message_drop, DB_ARGS(DB_INT(before)))) {
-		db_rollback(db);
-		return PRUNE_EVERY;
-	}
+	if ((err = cap_prune(db)) == OK)
+		err = db_exec(db, &message_drop, DB_ARGS(DB_INT(before)));
 	dropped = db_changes(db);
-	return db_commit(db) == OK && dropped > 0 ? 0 : PRUNE_EVERY;
+	return db_finish(db, err) == OK && dropped > 0 ? 0 : PRUNE_EVERY;
 }

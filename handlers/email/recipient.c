@@ -3,6 +3,7 @@
  */
 #include "handlers/email/email.h"
 
+#include "shared/json.h"
 #include "shared/text.h"
 
 const char *
@@ -29,9 +30,6 @@ recipient_answer(const struct client_reply *reply, const char **to)
 			return ERR_UNAVAILABLE;
 		return json_object_array_length(found) > 0 ? OK : ERR_NOT_FOUND;
 	}
-	if (!json_object_object_get_ex(reply->body, "email", &found)
-	    || !json_object_is_type(found, json_type_string))
-		return ERR_UNAVAILABLE;
-	*to = json_object_get_string(found);
-	return OK;
+	*to = json_member_text(reply->body, "email");
+	return *to != NULL ? OK : ERR_UNAVAILABLE;
 }

@@ -144,19 +144,16 @@ put_lines(struct buf *b, struct db *db, int64_t id)
 	return db_end(&q);
 }
 
-static enum err
-put_invoice(struct buf *b, const struct db_rows *q)
+static void
+put_invoice(struct buf *b, struct db_rows *q)
 {
-	enum err err;
-
 	json_open(b, NULL, '{');
 	json_int(b, "id", db_int(q, ID));
 	json_int(b, "number", db_int(q, NUMBER));
 	json_int(b, "user_id", db_int(q, USER_ID));
 	json_text(b, "status", db_text(q, STATUS));
 	json_text(b, "currency", db_text(q, CURRENCY));
-	if ((err = put_lines(b, q->db, db_int(q, ID))))
-		return err;
+	db_fail(q, put_lines(b, q->db, db_int(q, ID)));
 	json_int(b, "total", db_int(q, TOTAL));
 	json_int(b, "amount_paid", db_int(q, AMOUNT_PAID));
 	json_int(b, "amount_refunded", db_int(q, AMOUNT_REFUNDED));
@@ -165,7 +162,6 @@ put_invoice(struct buf *b, const struct db_rows *q)
 	json_time(b, "expires_at", db_int(q, EXPIRES_AT));
 	json_int(b, "version", db_int(q, VERSION));
 	json_close(b, '}');
-	return OK;
 }
 
 /* Whose invoices the caller may see: their own, or anybody's. */
@@ -180,14 +176,16 @@ reply_invoice(struct req *r, int status, int64_t id)
 {
 	struct db_rows q = db_query(
 	    r->db, &invoice_show, DB_ARGS(DB_INT(id), DB_INT(owner(r))));
-	enum err err = ERR_NOT_FOUND, ended;
+	bool found = db_next(&q);
+	enum err err;
 
-	if (db_next(&q)) {
-		err = put_invoice(reply_json(r, status), &q);
+	if (found) {
+		put_invoice(reply_json(r, status), &q);
 		reply_version(r, db_int(&q, VERSION));
 	}
-	ended = db_end(&q);
-	return ended ? ended : err;
+	if ((err = db_end(&q)))
+		return err;
+	return found ? OK : ERR_NOT_FOUND;
 }
 
 enum err
@@ -290,7 +288,7 @@ get_invoices(struct req *r)
 	int64_t user_id = owner(r);
 	enum source source;
 	struct db_rows q;
-	enum err err, ended;
+	enum err err;
 	struct buf *b;
 
 	in.page.order = "newest";
@@ -306,12 +304,10 @@ get_invoices(struct req *r)
 	    DB_ARGS(DB_INT(in.page.limit + 1), DB_INT(in.page.after_id),
 		DB_INT(user_id), DB_INT(in.user_id), DB_TEXT(in.status)));
 	b = page_open(r);
-	while (!err && db_next(&q)
-	    && page_take(r, &in.page, db_int(&q, ID), NULL))
-		err = put_invoice(b, &q);
-	ended = db_end(&q);
-	if (err || ended)
-		return err ? err : ended;
+	while (db_next(&q) && page_take(r, &in.page, db_int(&q, ID), NULL))
+		put_invoice(b, &q);
+	if ((err = db_end(&q)))
+		return err;
 	page_close(r, &in.page);
 	return OK;
 }

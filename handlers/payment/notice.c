@@ -71,20 +71,19 @@ tell_all_open(struct db *db)
 {
 	struct db_rows q = db_query(db, &extension_due, DB_NO_ARGS);
 	int64_t last = 0;
-	enum err err = OK, ended;
+	enum err err;
 
-	while (!err && db_next(&q) && !is_young(db_int(&q, 1))) {
+	while (db_next(&q) && !is_young(db_int(&q, 1))) {
 		struct invoice v = { .id = db_int(&q, 0),
 			.reservation_id = db_int(&q, 3),
 			.expires_at = db_int(&q, 4) };
 
 		if (strcmp(db_text(&q, 2), "open") == 0)
-			err = tell_open(db, &v);
+			db_fail(&q, tell_open(db, &v));
 		last = v.id;
 	}
-	ended = db_end(&q);
-	if (err || ended)
-		return err ? err : ended;
+	if ((err = db_end(&q)))
+		return err;
 	return db_exec(db, &extension_keep, DB_ARGS(DB_INT(last)));
 }
 
@@ -102,11 +101,7 @@ notice_open(struct ctx *ctx)
 	    DB_INTO(DB_INT_TO(&created_at)));
 	if (err || is_young(created_at) || db_begin_relaxed(db))
 		return false;
-	if ((err = tell_all_open(db)))
-		db_rollback(db);
-	else
-		err = db_commit(db);
-	return err == OK;
+	return db_finish(db, tell_all_open(db)) == OK;
 }
 
 enum err

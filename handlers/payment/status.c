@@ -125,11 +125,7 @@ expire(struct ctx *ctx)
 		return false;
 	err = expire_one(db);
 	CRASH_POINT("before-expiry");
-	if (err)
-		db_rollback(db);
-	else
-		err = db_commit(db);
-	return err == OK;
+	return db_finish(db, err) == OK;
 }
 
 int64_t

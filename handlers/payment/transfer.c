@@ -220,12 +220,8 @@ take(struct db *db, struct transfer *t, int64_t *asked, int64_t *due_at)
 			DB_TEXT(t->key)));
 	if (!err && db_changes(db) == 0)
 		err = ERR_CONFLICT;
-	if (err) {
-		db_rollback(db);
-		return err;
-	}
 	++*asked;
-	return db_commit(db);
+	return db_finish(db, err);
 }
 
 static struct answer
@@ -260,11 +256,7 @@ settle(struct ctx *ctx, enum transfer_kind kind)
 	CRASH_POINT("after-ask");
 	if ((err = db_begin(db)))
 		return err;
-	if ((err = record(db, &t, due_at))) {
-		db_rollback(db);
-		return err;
-	}
-	return db_commit(db);
+	return db_finish(db, record(db, &t, due_at));
 }
 
 int64_t

@@ -320,13 +320,12 @@ static enum err
 for_lines(struct db *db, int64_t id, const struct stmt *stmt)
 {
 	struct db_rows q = db_query(db, &line_list, DB_ARGS(DB_INT(id)));
-	enum err err = OK, ended;
 
-	while (!err && db_next(&q))
-		err = db_exec(db, stmt,
-		    DB_ARGS(DB_INT(db_int(&q, 0)), DB_INT(db_int(&q, 1))));
-	ended = db_end(&q);
-	return err ? err : ended;
+	while (db_next(&q))
+		db_fail(&q,
+		    db_exec(db, stmt,
+			DB_ARGS(DB_INT(db_int(&q, 0)), DB_INT(db_int(&q, 1)))));
+	return db_end(&q);
 }
 
 /* How many pieces of a reservation are more than a statement says there are. */
@@ -335,18 +334,19 @@ count_missing(struct db *db, int64_t id, const struct stmt *stmt,
     int64_t *missing)
 {
 	struct db_rows q = db_query(db, &line_list, DB_ARGS(DB_INT(id)));
-	enum err err = OK, ended;
+	enum err err;
 	int64_t have;
 
 	*missing = 0;
-	while (!err && db_next(&q)) {
+	while (db_next(&q)) {
 		err = db_get(db, stmt, DB_ARGS(DB_INT(db_int(&q, 0))),
 		    DB_INTO(DB_INT_TO(&have)));
-		if (!err && have != INT_NONE && have < db_int(&q, 1))
+		if (err)
+			db_fail(&q, err);
+		else if (have != INT_NONE && have < db_int(&q, 1))
 			*missing += db_int(&q, 1) - have;
 	}
-	ended = db_end(&q);
-	return err ? err : ended;
+	return db_end(&q);
 }
 
 /* Committing twice is committing once. */
@@ -406,12 +406,10 @@ release_expired(struct db *db, int64_t now, int64_t since)
 {
 	struct db_rows q = db_query(
 	    db, &expired_list, DB_ARGS(DB_INT(now), DB_INT(since)));
-	enum err err = OK, ended;
 
-	while (!err && db_next(&q))
-		err = release(db, db_int(&q, 0));
-	ended = db_end(&q);
-	return err ? err : ended;
+	while (db_next(&q))
+		db_fail(&q, release(db, db_int(&q, 0)));
+	return db_end(&q);
 }
 
 int64_t
@@ -430,11 +428,7 @@ reservation_expire(struct ctx *ctx)
 		return EXPIRE_EVERY;
 	err = release_expired(db, now, since);
 	CRASH_POINT("before-expiry");
-	if (err)
-		db_rollback(db);
-	else
-		err = db_commit(db);
-	return err ? EXPIRE_EVERY : 0;
+	return db_finish(db, err) ? EXPIRE_EVERY : 0;
 }
 
 /* The oldest are looked at, and of them those go that ended before $1. The

@@ -259,12 +259,9 @@ change_some(
 
 	if ((err = db_begin(db)))
 		return err;
-	if ((err = db_exec(db, stmt, DB_ARGS(DB_INT(which), DB_INT(CHUNK))))) {
-		db_rollback(db);
-		return err;
-	}
+	err = db_exec(db, stmt, DB_ARGS(DB_INT(which), DB_INT(CHUNK)));
 	*rows = db_changes(db);
-	return db_commit(db);
+	return db_finish(db, err);
 }
 
 /* That somebody did it stays, who it was does not. */

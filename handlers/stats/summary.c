@@ -108,7 +108,7 @@ get_summary(struct req *r)
 	const struct group *g;
 	struct db_rows q;
 	struct buf *b;
-	enum err err, ended;
+	enum err err;
 
 	if ((err = req_query(r, &in)))
 		return err;
@@ -119,7 +119,7 @@ get_summary(struct req *r)
 	json_open(b, NULL, '{');
 	json_open(b, "items", '[');
 	q = count(r->db, &in, g);
-	while (!err && db_next(&q)) {
+	while (db_next(&q)) {
 		if (db_int(&q, 1) == 0)
 			continue; /* an action of other times */
 		json_open(b, NULL, '{');
@@ -130,10 +130,9 @@ get_summary(struct req *r)
 		json_int(b, "count", db_int(&q, 1));
 		json_close(b, '}');
 		/* Anyone may invent actions: they may be very many. */
-		err = reply_flush(r);
+		db_fail(&q, reply_flush(r));
 	}
-	ended = db_end(&q);
 	json_close(b, ']');
 	json_close(b, '}');
-	return err ? err : ended;
+	return db_end(&q);
 }

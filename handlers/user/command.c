@@ -85,17 +85,6 @@ check(struct arena *a, const struct arguments *given)
 	return EX_OK;
 }
 
-/* Ends the transaction; what the command exits with. */
-static int
-finish(struct db *db, enum err err)
-{
-	if (err == OK)
-		err = db_commit(db);
-	else
-		db_rollback(db);
-	return err == OK ? EX_OK : EX_IOERR;
-}
-
 /* The account that has the address. */
 static int
 find(struct ctx *ctx, const char *email, int64_t *id)
@@ -148,10 +137,9 @@ command_add_admin(struct ctx *ctx, int argc, char **argv)
 		return complain("password", fault);
 	if (password_hash(&ctx->arena, in.password, &a.hash))
 		return EX_OSERR;
-	if (db_begin(&ctx->db))
+	if (db_begin(&ctx->db)
+	    || db_finish(&ctx->db, put_admin(&ctx->db, &a)))
 		return EX_IOERR;
-	if ((status = finish(&ctx->db, put_admin(&ctx->db, &a))))
-		return status;
 	LOG(LOG_AUDIT, "made administrator by command", LOG_INT("user", a.id));
 	printf(a.version == 1
 		? "user %lld made, an administrator\n"
@@ -191,10 +179,9 @@ change(struct ctx *ctx, const struct arguments *in, const struct change *c)
 	if ((status = check(&ctx->arena, in))
 	    || (status = find(ctx, in->email, &id)))
 		return status;
-	if (db_begin(&ctx->db))
+	if (db_begin(&ctx->db)
+	    || db_finish(&ctx->db, c->make(&ctx->db, id, in)))
 		return EX_IOERR;
-	if ((status = finish(&ctx->db, c->make(&ctx->db, id, in))))
-		return status;
 	LOG(LOG_AUDIT, c->event, LOG_INT("user", id),
 	    { .key = in->role != NULL ? "role" : NULL, .text = in->role });
 	printf("user %lld %s%s", (long long)id, c->told,

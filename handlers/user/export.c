@@ -76,7 +76,8 @@ static enum err
 fetch(struct req *r, struct arena *a, struct source *s)
 {
 	const char *path = s->path;
-	struct json_object *page, *cursor;
+	struct json_object *page;
+	const char *cursor;
 	enum err err;
 
 	if (s->cursor != NULL)
@@ -87,10 +88,8 @@ fetch(struct req *r, struct arena *a, struct source *s)
 	if (!json_object_object_get_ex(page, "items", &s->items)
 	    || !json_object_is_type(s->items, json_type_array))
 		return ERR_UNAVAILABLE;
-	if (json_object_object_get_ex(page, "next_cursor", &cursor)
-	    && cursor != NULL)
-		s->cursor = arena_strdup(
-		    r->arena, json_object_get_string(cursor));
+	if ((cursor = json_member_text(page, "next_cursor")) != NULL)
+		s->cursor = arena_strdup(r->arena, cursor);
 	return OK;
 }
 

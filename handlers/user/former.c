@@ -56,13 +56,12 @@ enum err
 addresses_forget(struct db *db, int64_t id)
 {
 	struct db_rows q = db_query(db, &former_list, DB_ARGS(DB_INT(id)));
-	enum err err = OK, ended;
+	enum err err;
 
-	while (!err && db_next(&q))
-		err = notice_forget_mails(db, id, db_text(&q, 0));
-	ended = db_end(&q);
-	if (err || ended)
-		return err ? err : ended;
+	while (db_next(&q))
+		db_fail(&q, notice_forget_mails(db, id, db_text(&q, 0)));
+	if ((err = db_end(&q)))
+		return err;
 	return db_exec(db, &former_drop, DB_ARGS(DB_INT(id)));
 }
 

@@ -241,11 +241,7 @@ reset_run(struct ctx *ctx)
 	if (db_get(&ctx->db, &reset_any, DB_NO_ARGS, DB_INTO(DB_INT_TO(&any)))
 	    || any == 0 || db_begin(&ctx->db))
 		return POLL;
-	if (answer_request(ctx)) {
-		db_rollback(&ctx->db);
-		return POLL;
-	}
-	return db_commit(&ctx->db) ? POLL : 0;
+	return db_finish(&ctx->db, answer_request(ctx)) ? POLL : 0;
 }
 
 static enum err

@@ -209,15 +209,9 @@ count_sign_in(struct req *r, const char *email)
 enum err
 throttle_sign_in(struct req *r, const char *email)
 {
-	enum err err;
+	enum err err = db_begin(r->db);
 
-	if ((err = db_begin(r->db)))
-		return err;
-	if ((err = count_sign_in(r, email))) {
-		db_rollback(r->db);
-		return err;
-	}
-	return db_commit(r->db);
+	return err ? err : db_finish(r->db, count_sign_in(r, email));
 }
 
 enum err
