@@ -56,7 +56,9 @@ static void
 answer(int fd, const char *request)
 {
 	const char *status = strchr(strchr(request, '/') + 1, '/');
-	const char *body = strstr(request, "/bad") != NULL ? "{" : "{\"n\":7}";
+	const char *body = strstr(request, "/bad") != NULL ? "{"
+	    : strstr(request, "/none") != NULL		   ? ""
+							   : "{\"n\":7}";
 	char reply[256];
 	int n;
 
@@ -243,6 +245,11 @@ test_client__a_success_may_stay_text(void **state)
 	    client_call(ctx.client, &ctx.arena, &request, &reply), OK);
 	assert_null(reply.text);
 	assert_non_null(reply.body);
+	request.path = "/nine/204/none";
+	assert_int_equal(
+	    client_call(ctx.client, &ctx.arena, &request, &reply), OK);
+	assert_null(reply.text);
+	assert_null(reply.body);
 }
 
 static void

@@ -107,6 +107,24 @@ test_db__null_both_ways(void **state)
 }
 
 static void
+test_db__rows_end_with_who_reads_them(void **state)
+{
+	struct db *db = single(state);
+	struct db_rows q;
+
+	assert_int_equal(put_pair(db, "a", 1), OK);
+	q = db_query(db, &get, DB_ARGS(DB_TEXT("a")));
+	assert_true(db_next(&q));
+	db_fail(&q, OK);
+	assert_false(db_next(&q));
+	assert_int_equal(db_end(&q), OK);
+	q = db_query(db, &get, DB_ARGS(DB_TEXT("a")));
+	db_fail(&q, ERR_GONE);
+	assert_false(db_next(&q));
+	assert_int_equal(db_end(&q), ERR_GONE);
+}
+
+static void
 test_db__parameters_are_numbered_whatever_their_order(void **state)
 {
 	struct db *db = single(state);
@@ -550,6 +568,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_db__gives_back_what_was_put),
 		TEST(test_db__null_both_ways),
+		TEST(test_db__rows_end_with_who_reads_them),
 		TEST(test_db__parameters_are_numbered_whatever_their_order),
 		TEST(test_db__errors_have_kinds),
 		TEST(test_db__a_transaction_is_all_or_nothing),

@@ -392,6 +392,19 @@ test_checkout__is_not_undone_when_its_invoice_is_there(void **state)
 	assert_is_invoice(&rep);
 }
 
+/* What is damaged on disk is no order. */
+static void
+test_checkout__of_no_lines_goes_nowhere(void **state)
+{
+	struct t *t = *state;
+
+	get_stuck(t);
+	sql_int(t, "UPDATE checkout SET lines = '[]'");
+	advance(t, CLOCK_MINUTE);
+	assert_int_not_equal(run_job(t, "resume checkouts"), 0);
+	assert_int_equal(in_state(t, "invoice"), 1);
+}
+
 /* It would be so for days, with the cart frozen. */
 static void
 test_checkout__is_given_up_when_its_key_is_anothers(void **state)
@@ -917,6 +930,7 @@ main(void)
 		TEST(test_checkout__reserving_is_given_up_in_the_end),
 		TEST(test_checkout__is_done_when_late_in_its_first_step),
 		TEST(test_checkout__is_not_undone_when_its_invoice_is_there),
+		TEST(test_checkout__of_no_lines_goes_nowhere),
 		TEST(test_checkout__is_given_up_when_its_key_is_anothers),
 		TEST(test_checkout__product_refusing_ends_it),
 		TEST(test_checkout__payment_refusing_releases_the_goods),
