@@ -106,17 +106,17 @@ lease(struct db *db, struct mail *m)
 		DB_INT_TO(&m->attempts), DB_INT_TO(&m->created_at)));
 }
 
-/* Of a server's answer the codes: its words may have the address. */
+/* Of a server's answer the codes (RFC 5321 section 4.2, RFC 3463): its words may have
+ * the address. */
 static const char *
 for_log(struct db *db, const char *answer)
 {
-	size_t len = strspn(answer, "0123456789.- ");
+	int len = 0;
 
-	if (len == 0)
+	if (strspn(answer, "0123456789") != 3)
 		return answer; /* in our own words */
-	while (len > 0 && answer[len - 1] == ' ')
-		len--;
-	return arena_strndup(db->arena, answer, len);
+	(void)sscanf(answer, "%*3[0-9]%*1[ -]%*1[245].%*3[0-9].%*3[0-9]%n", &len);
+	return arena_strndup(db->arena, answer, len > 0 ? (size_t)len : 3);
 }
 
 static enum err

@@ -372,7 +372,8 @@ delete_user(struct req *r)
 	    || (err = sessions_end(r->db, r->uid))
 	    || (err = proofs_drop(r->db, r->uid))
 	    || (err = throttle_forget(r, a.key))
-	    || (err = notice_deleted(r->db, r->uid, a.email))
+	    || (err = notice_deleted(r->db, r->uid))
+	    || (err = address_forget(r->db, r->uid, a.key, a.verified))
 	    || (err = addresses_forget(r->db, r->uid)))
 		return err;
 	audit(r, "account deleted", r->uid, NULL);

@@ -28,8 +28,8 @@ STMT(address,
 
 /* Anybody can claim one. */
 STMT(proved_addresses,
-    "SELECT email FROM account WHERE id = $1 AND verified_at IS NOT NULL"
-    " UNION ALL SELECT email_key FROM former_address"
+    "SELECT email, NULL FROM account WHERE id = $1 AND verified_at IS NOT NULL"
+    " UNION ALL SELECT email_key, left_at FROM former_address"
     " WHERE user_id = $1 AND verified = 1");
 
 /* A list of another service; those of one name make one array. */
@@ -37,6 +37,7 @@ struct source {
 	struct source *next;
 	const char *name, *path;
 	struct json_object *items;
+	int64_t until; /* later ones may be somebody else's; INT_NONE: none */
 	const char *cursor; /* of the page behind these; NULL without one */
 };
 
@@ -45,12 +46,14 @@ struct sources {
 };
 
 static void
-add(struct req *r, struct sources *all, const char *name, const char *path)
+add(struct req *r, struct sources *all, const char *name, const char *path,
+    int64_t until)
 {
 	struct source *s = ARENA_NEW(r->arena, struct source);
 
 	s->name = name;
 	s->path = path;
+	s->until = until;
 	*all->end = s;
 	all->end = &s->next;
 }
@@ -97,11 +100,19 @@ static enum err
 put_items(struct req *r, struct source *s)
 {
 	size_t n = json_object_array_length(s->items);
+	char until[CLOCK_TEXT_SIZE];
 	enum err err = OK;
 
+	if (s->until != INT_NONE)
+		clock_text(s->until + CLOCK_MINUTE, until); /* of the move itself */
 	for (size_t i = 0; i < n && !err; i++) {
-		json_tree(&r->reply.body, NULL,
-		    json_object_array_get_idx(s->items, i));
+		struct json_object *item = json_object_array_get_idx(s->items, i);
+		const char *at = json_member_text(item, "created_at");
+
+		if (s->until != INT_NONE
+		    && (at == NULL || strcmp(at, until) >= 0))
+			continue;
+		json_tree(&r->reply.body, NULL, item);
 		err = reply_flush(r);
 	}
 	return err;
@@ -156,13 +167,15 @@ find_sources(struct req *r, struct sources *all)
 	while (db_next(&q))
 		add(r, all, "mails",
 		    arena_printf(r->arena, "/send_email/?limit=100&to=%s",
-			text_percent_encode(r->arena, db_text(&q, 0))));
+			text_percent_encode(r->arena, db_text(&q, 0))),
+		    db_int(&q, 1));
 	if ((err = db_end(&q)))
 		return err;
 	add(r, all, "invoices",
-	    arena_printf(r->arena, "/invoices?limit=20&user_id=%lld", id));
+	    arena_printf(r->arena, "/invoices?limit=20&user_id=%lld", id),
+	    INT_NONE);
 	add(r, all, "log",
-	    arena_printf(r->arena, "/log?limit=20&user_id=%lld", id));
+	    arena_printf(r->arena, "/log?limit=20&user_id=%lld", id), INT_NONE);
 	return OK;
 }
 

@@ -128,16 +128,18 @@ notice_address_changed(struct db *db, int64_t id, const char *left)
 		.method = "POST", .path = "/send_email/", .body = b.data });
 }
 
-/* Those until now, and what is on its way to email: later ones are of who has the
- * address then. */
+/* Those until then, or with INT_NONE now, and what was on its way to email: later
+ * ones are of who has the address. */
 enum err
-notice_forget_mails(struct db *db, int64_t id, const char *email)
+notice_forget_mails(
+    struct db *db, int64_t id, const char *email, int64_t until)
 {
 	struct buf b;
 
 	buf_init(&b, db->arena);
 	json_open(&b, NULL, '{');
-	json_time(&b, "before", clock_ms() + CLOCK_MINUTE);
+	json_time(&b, "before",
+	    (until == INT_NONE ? clock_ms() : until) + CLOCK_MINUTE);
 	json_close(&b, '}');
 	return tell(db, id, mails[MAIL_OTHER],
 	    (struct outbox_message) { .method = "DELETE",
@@ -149,7 +151,7 @@ notice_forget_mails(struct db *db, int64_t id, const char *email)
 /* All who know something of the user are to forget it; what email was not told
  * yet, it need not know. */
 enum err
-notice_deleted(struct db *db, int64_t id, const char *email)
+notice_deleted(struct db *db, int64_t id)
 {
 	long long n = id;
 	enum err err;
@@ -158,8 +160,7 @@ notice_deleted(struct db *db, int64_t id, const char *email)
 		if ((err = outbox_drop(
 			 db, subject(db, id, mails[i]), INT_NONE)))
 			return err;
-	if ((err = notice_forget_mails(db, id, email))
-	    || (err = tell(db, id, "cart",
+	if ((err = tell(db, id, "cart",
 		    (struct outbox_message) { .method = "DELETE",
 			.path = arena_printf(
 			    db->arena, "/user/%lld/cart/", n) })))

@@ -86,7 +86,8 @@ CREATE INDEX throttle_by_expiry ON throttle (expires_at);
 
 DELETE FROM former_address WHERE email_key IN (SELECT email_key FROM account);
 
--- step 4: an address stays its former owner's until who has it now has proved it, and whose mails
--- are to be seen is whose address was proved
+-- step 4: an address stays its former owner's until who has it now has proved it, and of the mails to
+-- it those until it was left; whose mails are to be seen is whose address was proved
 
 ALTER TABLE former_address ADD COLUMN verified INTEGER NOT NULL DEFAULT 0; -- 1: it was when it was left
+ALTER TABLE former_address ADD COLUMN left_at INTEGER; -- NULL: before there was this column

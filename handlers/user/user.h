@@ -55,11 +55,14 @@ MUST_USE enum err account_put(struct req *r, struct buf *b, const char *key,
     int64_t id, int64_t *version);
 
 /* An account has an address, in lower case, that somebody may have had before; has
- * proved that it is its own; has left one, verified or not; forgets those it has
- * left, and has the mails to them forgotten. In the transaction that is open. */
+ * proved that it is its own; has left one, verified or not. When it is deleted the
+ * mails to the one it had, and to those it has left, are forgotten. In the
+ * transaction that is open. */
 MUST_USE enum err address_claimed(struct db *db, int64_t id, const char *key);
 MUST_USE enum err address_proved(struct db *db, int64_t id);
 MUST_USE enum err address_left(
+    struct db *db, int64_t id, const char *key, bool verified);
+MUST_USE enum err address_forget(
     struct db *db, int64_t id, const char *key, bool verified);
 MUST_USE enum err addresses_forget(struct db *db, int64_t id);
 
@@ -95,8 +98,8 @@ MUST_USE enum err notice_password_changed(struct db *db, int64_t id);
 MUST_USE enum err notice_address_changed(
     struct db *db, int64_t id, const char *left);
 MUST_USE enum err notice_forget_mails(
-    struct db *db, int64_t id, const char *email);
-MUST_USE enum err notice_deleted(struct db *db, int64_t id, const char *email);
+    struct db *db, int64_t id, const char *email, int64_t until);
+MUST_USE enum err notice_deleted(struct db *db, int64_t id);
 
 /* Writes an event that an auditor asks for, and why, or NULL. */
 void audit(const struct req *r, const char *event, int64_t user_id,

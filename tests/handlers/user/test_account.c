@@ -607,11 +607,11 @@ test_account__deletion_is_told_to_all_who_know_the_user(void **state)
 {
 	static const char *const want[] = {
 		"user 1, stats: POST /log *",
-		"user 1, email: DELETE "
-		"/send_email/[?]to=Ann%2Bshop%40Example.org "
-		"{\"before\":\"2027-01-15T08:01:00.000Z\"}",
 		"user 1, cart: DELETE /user/1/cart/ ",
 		"user 1, stats: DELETE /log[?]user_id=1 ",
+		"user 1, email: DELETE "
+		"/send_email/[?]to=ann%2Bshop%40example.org "
+		"{\"before\":\"2027-01-15T08:01:00.000Z\"}",
 	};
 	struct t *t = *state;
 	struct reply_seen rep = call(t, "POST", "/user/", ANN, AS_NOBODY);

@@ -50,7 +50,10 @@ test_export__has_what_every_service_holds(void **state)
 	peer(t, "GET /send_email/[?]*&to=zoe%2B1%40a.org", 200,
 	    "{\"items\":[{\"id\":5}],\"next_cursor\":\"five\"}");
 	peer(t, "GET /send_email/[?]*&to=ann%40a.org", 200,
-	    "{\"items\":[{\"id\":3}],\"next_cursor\":null}");
+	    "{\"items\":[{\"id\":3,\"created_at\":\"2027-01-15T08:00:59.999Z\"},"
+	    /* Of who has the address now: */
+	    "{\"id\":4,\"created_at\":\"2027-01-15T08:01:00.000Z\"}],"
+	    "\"next_cursor\":null}");
 	peer(t, "GET /invoices[?]*&user_id=1", 200,
 	    "{\"items\":[{\"id\":8},{\"id\":9}],\"next_cursor\":null}");
 	peer(t, "GET /log[?]*&user_id=1", 200, EMPTY);

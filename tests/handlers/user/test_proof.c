@@ -514,13 +514,43 @@ test_proof__an_address_is_its_former_owners_until_it_is_proved(void **state)
 			     "SELECT count(*) FROM former_address"
 			     " WHERE user_id = 1"),
 	    1);
+	/* Deleted, it takes nothing away either. */
 	second = register_ann(t); /* user 3 */
+	rep = call(t, "DELETE", "/user/3", NULL, AS_USER(3));
+	assert_status(&rep, 204);
+	assert_int_equal(sql_int(t, "SELECT count(*) FROM outbox WHERE path"
+				    " LIKE '/send_email/%' AND method = 'DELETE'"),
+	    0);
+	second = register_ann(t); /* user 4 */
 	assert_int_equal(mails_to_forget(t), 0);
+	advance(t, CLOCK_HOUR); /* her own mails of then stay */
 	rep = verify(t, second);
 	assert_status(&rep, 204);
 	assert_int_equal(mails_to_forget(t), 1);
 	assert_int_equal(
 	    sql_int(t, "SELECT count(*) FROM former_address"), 0);
+}
+
+/* Who has it now keeps the mails of now. */
+static void
+test_proof__a_former_owner_who_goes_takes_the_mails_of_then(void **state)
+{
+	struct t *t = *state;
+	const char *first = register_ann(t);
+	struct reply_seen rep = verify(t, first);
+
+	rep = call(t, "PATCH", "/user/1",
+	    "{\"email\":\"zoe@a.org\",\"current_password\":\"" OLD "\"}",
+	    AS_USER(1));
+	assert_status(&rep, 200);
+	advance(t, CLOCK_HOUR);
+	(void)!register_ann(t);
+	rep = call(t, "DELETE", "/user/1", NULL, AS_USER(1));
+	assert_status(&rep, 204);
+	assert_int_equal(mails_to_forget(t), 1);
+	assert_int_equal(sql_int(t, "SELECT count(*) FROM outbox WHERE path"
+				    " LIKE '/send_email/%' AND method = 'DELETE'"),
+	    2);
 }
 
 /* By a link for a new password, too. */
@@ -534,8 +564,8 @@ test_proof__a_new_password_proves_the_address(void **state)
 	(void)!register_ann(t);
 	sql_int(t, "INSERT INTO account (id, role, created_at, updated_at)"
 		   " VALUES (9, 'customer', 1, 1)");
-	sql_int(t, "INSERT INTO former_address (email_key, user_id, verified)"
-		   " VALUES ('ann@a.org', 9, 1)");
+	sql_int(t, "INSERT INTO former_address (email_key, user_id, verified,"
+		   " left_at) VALUES ('ann@a.org', 9, 1, 1800000000000)");
 	rep = call(t, "POST", "/password_reset",
 	    "{\"email\":\"ann@a.org\"}", AS_NOBODY);
 	assert_status(&rep, 202);
@@ -573,6 +603,7 @@ main(void)
 		    test_proof__a_link_leads_to_the_page_that_is_set,
 		    setup_with_page, loopback_teardown),
 		TEST(test_proof__an_address_is_its_former_owners_until_it_is_proved),
+		TEST(test_proof__a_former_owner_who_goes_takes_the_mails_of_then),
 		TEST(test_proof__a_new_password_proves_the_address),
 	};
 

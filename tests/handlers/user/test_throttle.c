@@ -350,6 +350,7 @@ test_throttle__a_network_registers_60_in_an_hour(void **state)
 	assert_int_equal(register_from(t, 60, "192.0.2.8", AS_NOBODY), 201);
 	assert_int_equal(register_from(t, 61, HOME, AS_INTERNAL), 201);
 	assert_int_equal(register_from(t, 62, HOME, AS_ADMIN), 201);
+	assert_int_equal(register_from(t, 63, HOME, AS_USER(62)), 429);
 	advance(t, CLOCK_MINUTE);
 	assert_int_equal(register_from(t, 63, HOME, AS_NOBODY), 201);
 	assert_int_equal(register_from(t, 64, HOME, AS_NOBODY), 429);
