@@ -8,7 +8,6 @@
 #include "shared/log.h"
 
 #define BUSY_TRIES 5000 /* about as many milliseconds */
-#define LOOP_TRIES 1000 /* while which nobody can read */
 #define RESTART_TRIES 140 /* 50 ms, while which no other can write */
 #define CHECKPOINT_PAGES 1000 /* of 4 KiB in the write-ahead log */
 #define RESTART_PAGES 4000    /* make the writers wait a moment from here on */
@@ -43,9 +42,6 @@ failure(struct db *db, const char *sql)
 	case SQLITE_CONSTRAINT_PRIMARYKEY:
 	case SQLITE_CONSTRAINT_FOREIGNKEY:
 		return ERR_CONFLICT;
-	case SQLITE_BUSY:
-		if (db->busy_tries == 0)
-			return ERR_UNAVAILABLE; /* the log has it */
 	}
 	LOG(LOG_ERROR, "database", LOG_TEXT("reason", sqlite3_errmsg(db->handle)),
 	    LOG_INT("code", code), LOG_TEXT("sql", sql));
@@ -170,8 +166,7 @@ db_open(struct db *db, const char *path, enum db_kind kind)
 {
 	enum err err;
 
-	*db = (struct db) { .kind = kind,
-		.busy_tries = kind == DB_GROUPED ? LOOP_TRIES : BUSY_TRIES };
+	*db = (struct db) { .kind = kind, .busy_tries = BUSY_TRIES };
 	if ((err = open_handle(db, path)))
 		return err;
 	db->prepared = calloc(stmt_count() + 1, sizeof(*db->prepared));
@@ -448,18 +443,13 @@ begin(struct db *db, bool relaxed)
 	if (!db->open
 	    && ((err = set_relaxed(db, relaxed))
 		|| (err = db_exec(db, &stmt_begin, DB_NO_ARGS)))) {
-		if (db->kind == DB_SINGLE)
-			return err;
-		/* The others of the turn would each wait as long, one by one,
-		 * and so would the next turns. */
-		db->broken = true;
-		db->busy_tries = 0;
+		/* The others of the turn would each wait as long, one by one. */
+		db->broken = db->kind == DB_GROUPED;
 		return err;
 	}
 	db->open = true;
 	if (db->kind == DB_SINGLE)
 		return OK;
-	db->busy_tries = LOOP_TRIES;
 	if (db->careful && (err = db_exec(db, &stmt_savepoint, DB_NO_ARGS)))
 		return err;
 	db->changed = sqlite3_total_changes64(db->handle);

@@ -119,15 +119,9 @@ static enum err
 begin(struct req *r)
 {
 	unsigned flags = r->route->flags;
-	enum err err;
 
-	if (!(flags & ROUTE_SLOW)) {
-		err = db_begin(r->db);
-		/* A worker waits for the lock, and who reads does not. */
-		return err && r->db->kind == DB_GROUPED && r->answer == NULL
-		    ? ERR_DEFER
-		    : err;
-	}
+	if (!(flags & ROUTE_SLOW))
+		return db_begin(r->db);
 	return flags & ROUTE_BEGUN ? db_begin_relaxed(r->db) : OK;
 }
 
