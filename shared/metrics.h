@@ -13,7 +13,7 @@
 
 /* Kept up to date by the loop. */
 struct metrics {
-	_Atomic uint64_t requests, failed; /* failed: answered 5xx */
+	_Atomic uint64_t requests, failed; /* failed: answered 5xx, or cut short */
 	_Atomic uint64_t refused;	   /* of failed: the queue was full */
 	_Atomic int64_t in_flight;	   /* read, and not yet answered */
 	_Atomic int64_t pool_busy;	   /* of them with the workers */

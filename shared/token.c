@@ -330,8 +330,9 @@ find_key(const struct token_keys *keys, struct json_object *head)
 static bool
 read_claims(struct json_object *body, struct token_claims *c)
 {
-	const char *sub = json_member_text(body, "sub"), *role = json_member_text(body, "role");
-	const char *jti = json_member_text(body, "jti");
+	const char *sub = json_member_text(body, "sub"),
+		   *role = json_member_text(body, "role"),
+		   *jti = json_member_text(body, "jti");
 	char *end;
 
 	if (sub == NULL || role == NULL || jti == NULL

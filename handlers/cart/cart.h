@@ -59,10 +59,11 @@ void offer_question(struct req *r, int64_t product_id);
 MUST_USE enum err offer_take(
     const struct req *r, int64_t product_id, struct offer *o);
 
-/* Keeps an offer with the product's item; *news: it says something new. */
+/* Keeps an offer with the product's item, its price only if that is shown to the
+ * customer now; *news: it says something new. */
 MUST_USE enum err offer_keep(struct req *r, const struct offer *o, bool *news);
 
-/* Before an item, or with INT_NONE all of the cart, is shown to its customer: asks
+/* Before an item, or with INT_NONE all of the cart, is shown: asks
  * product about it when what is known is old, for which it may have to wait
  * (ERR_DEFER). What is known will do when product does not answer. */
 MUST_USE enum err offer_refresh(struct req *r, int64_t item);

@@ -67,8 +67,9 @@ static const struct check questions[] = {
 		"CASE status WHEN 'open' THEN 'held|committed'"
 		" ELSE 'committed' END")
 	    " AND status <> 'void'" NEWEST },
-	{ "what was paid for was there, or is paid back",
-	    OF_RESERVATION("'shortfall'", "'0'") " AND status = 'paid'" NEWEST },
+	{ "what was paid for was there, or something is paid back",
+	    OF_RESERVATION("'shortfall'", "'0'")
+	    " AND status = 'paid' AND amount_refunded = 0" NEWEST },
 };
 const struct check_table payment_questions = CHECKS(questions);
 

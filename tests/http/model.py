@@ -254,18 +254,18 @@ class Model:
 
     # ---- carts ----
 
-    def see(self, item, product):
-        """A product that is gone keeps its price, with none available."""
+    def see(self, item, product, own):
+        """A product that is gone keeps its price, with none available; and its price is what
+        the customer saw, whoever looks."""
         if product.deleted:
             item.seen["available"] = 0
         else:
-            item.seen |= {k: getattr(product, k) for k in ("name", "price", "available")}
+            what = ("name", "price", "available") if own else ("name", "available")
+            item.seen |= {k: getattr(product, k) for k in what}
 
     def look(self, who, uid, items):
-        """Only the customer sees what product says now; others see what that one saw."""
-        if who.id == uid:
-            for item in items:
-                self.see(item, self.products[item.product_id])
+        for item in items:
+            self.see(item, self.products[item.product_id], who.id == uid)
 
     def post_item(self, who, uid, body):
         if wrong := self.refused(who, "admin", owner=uid):
@@ -283,10 +283,10 @@ class Model:
             return invalid({"#/quantity"})
         if item:
             item.quantity = quantity
-            self.see(item, p)
+            self.see(item, p, who.id == uid)
             return Want(200, item.shown())
         item = Item(p.id, quantity, {"currency": p.currency})
-        self.see(item, p)
+        self.see(item, p, True)
         known = {k: v for k, v in item.shown().items() if k != "id"}
         return Want(201, known, learn=self.put(user.cart, item))
 

@@ -121,7 +121,7 @@ OWN = {
         "product has sold, or keeps, what an invoice is for":
             "UPDATE invoice SET reservation_id = (SELECT reservation_id FROM invoice"
             " WHERE status = 'void') WHERE status = 'open'",
-        "what was paid for was there, or is paid back":
+        "what was paid for was there, or something is paid back":
             "UPDATE invoice SET reservation_id = 999 WHERE status = 'paid'",
     },
     "stats": {

@@ -588,6 +588,33 @@ test_cart__what_product_says_again_is_no_new_version(void **state)
 	assert_int_equal(int_at(&rep, "version"), 2);
 }
 
+/* Whoever else looks sees what there is of it, and changes nothing in that. */
+static void
+test_cart__price_is_what_its_customer_saw(void **state)
+{
+	struct t *t = *state;
+	struct reply_seen rep;
+
+	add_both(t);
+	advance(t, 10000);
+	peer(t, ASKED_BOTH, 200,
+	    PRODUCTS(PRODUCT(1, "Fine tea", 900, "EUR", 3) "," CUP));
+	rep = call(t, "GET", CART, NULL, AS_ADMIN);
+	assert_status(&rep, 200);
+	assert_int_equal(int_at(&rep, "items/0/price"), 450);
+	assert_int_equal(int_at(&rep, "items/0/available"), 3);
+	assert_string_equal(text_at(&rep, "items/0/name"), "Fine tea");
+	peer(t, ASKED_1, 200, PRODUCTS(PRODUCT(1, "Fine tea", 900, "EUR", 3)));
+	rep = call(t, "POST", CART, "{\"product_id\":1}", AS_ADMIN);
+	assert_status(&rep, 200);
+	assert_int_equal(int_at(&rep, "price"), 450);
+	peer(t, ASKED_BOTH, 200,
+	    PRODUCTS(PRODUCT(1, "Fine tea", 900, "EUR", 3) "," CUP));
+	rep = call(t, "GET", CART, NULL, AS_USER(1));
+	assert_int_equal(int_at(&rep, "items/0/price"), 900);
+	assert_int_equal(int_at(&rep, "items/0/quantity"), 3);
+}
+
 static void
 test_cart__is_read_without_product(void **state)
 {
@@ -664,6 +691,7 @@ main(void)
 		TEST(test_cart__asks_product_anew_only_when_old),
 		TEST(test_cart__asks_product_anew_when_the_clock_was_set_back),
 		TEST(test_cart__what_product_says_again_is_no_new_version),
+		TEST(test_cart__price_is_what_its_customer_saw),
 		TEST(test_cart__is_read_without_product),
 		TEST(test_cart__a_product_that_is_gone_keeps_its_item),
 	};
