@@ -29,11 +29,21 @@ faults_add(struct faults *f, const char *pointer, const char *detail)
 	f->end = &fault->next;
 }
 
+/* C0, DEL, and in UTF-8 C1: to a terminal U+009B is what ESC [ is. */
+static bool
+is_control(const char *s)
+{
+	unsigned char c = (unsigned char)*s;
+
+	return c < ' ' || c == 0x7f
+	    || (c == 0xc2 && (unsigned char)s[1] < 0xa0);
+}
+
 static bool
 is_line(const char *s, size_t len)
 {
 	for (size_t i = 0; i < len; i++)
-		if ((unsigned char)s[i] < ' ' || s[i] == 0x7f)
+		if (is_control(s + i))
 			return false;
 	return true;
 }
@@ -42,8 +52,7 @@ static bool
 is_paragraphs(const char *s, size_t len)
 {
 	for (size_t i = 0; i < len; i++)
-		if (((unsigned char)s[i] < ' ' && strchr("\t\n\r", s[i]) == NULL)
-		    || s[i] == 0x7f)
+		if (is_control(s + i) && strchr("\t\n\r", s[i]) == NULL)
 			return false;
 	return true;
 }
@@ -59,7 +68,7 @@ is_email(const char *s, size_t len)
 	    || at[-1] == '.' || *s == '.')
 		return false;
 	for (const char *p = s; p < at; p++)
-		if ((unsigned char)*p <= ' ' || *p == 0x7f
+		if (*p == ' ' || is_control(p)
 		    || strchr("()<>[]:;,\\\"", *p) != NULL
 		    || (p[0] == '.' && p[1] == '.'))
 			return false;

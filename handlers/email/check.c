@@ -41,10 +41,15 @@ static const struct gauge gauges[] = {
 const struct gauge_table email_gauges
     = { &mail_gauges, gauges, ARRAY_LEN(gauges) };
 
+#define MAIL_COLUMNS                                                           \
+	"id, key, user_id, recipient, checked, subject, text, html, status,"   \
+	" attempts, due_at, last_error, created_at, sent_at, version"
+
 /* Mails that were accepted since the backup are sent, and what was sent or erased since
  * stays so. */
 const char email_keep_ids[]
-    = "INSERT OR REPLACE INTO mail SELECT * FROM old.mail AS o"
+    = "INSERT OR REPLACE INTO mail (" MAIL_COLUMNS ") SELECT " MAIL_COLUMNS
+      " FROM old.mail AS o"
       " WHERE id > (SELECT coalesce(max(id), 0) FROM main.mail)"
       " OR EXISTS (SELECT 1 FROM main.mail WHERE id = o.id AND key = o.key"
       "  AND version < o.version)";

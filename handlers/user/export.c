@@ -100,7 +100,7 @@ static enum err
 put_items(struct req *r, struct source *s)
 {
 	size_t n = json_object_array_length(s->items);
-	char until[CLOCK_TEXT_SIZE];
+	char until[CLOCK_TEXT_SIZE] = "";
 	enum err err = OK;
 
 	if (s->until != INT_NONE)
@@ -109,7 +109,7 @@ put_items(struct req *r, struct source *s)
 		struct json_object *item = json_object_array_get_idx(s->items, i);
 		const char *at = json_member_text(item, "created_at");
 
-		if (s->until != INT_NONE
+		if (*until != '\0'
 		    && (at == NULL || strcmp(at, until) >= 0))
 			continue;
 		json_tree(&r->reply.body, NULL, item);

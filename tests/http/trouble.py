@@ -135,8 +135,8 @@ def check_books(stack, stocks):
 def check_shortfalls(stack):
     """The doctor names the invoices that were paid and are short of goods, and no other."""
     short = {id for id, in rows(stack, "product", "SELECT id FROM reservation WHERE shortfall > 0")}
-    short = {id for id, reservation in rows(stack, "payment",
-        "SELECT id, reservation_id FROM invoice WHERE status = 'paid' AND amount_refunded = 0") if reservation in short}
+    short = {id for id, reservation in rows(stack, "payment", "SELECT id, reservation_id"
+        " FROM invoice WHERE status = 'paid' AND amount_refunded = 0") if reservation in short}
     said = run(stack, "payment", "doctor", expect=1 if short else 0)
     told = re.findall("^BREACH  what was paid for was there, or something is paid back: not so of (.+)$",
         said, re.M)

@@ -231,6 +231,8 @@ test_field__each_fault_is_told(void **state)
 		{ "{\"line\":\"a\\u007f\"}", "#/line: must not contain control" },
 		{ "{\"text\":\"a\\u0007\"}", "#/text: must not contain control" },
 		{ "{\"text\":\"a\\u001b\"}", "#/text: must not contain control" },
+		{ "{\"line\":\"a\\u009b\"}", "#/line: must not contain control" },
+		{ "{\"text\":\"a\\u0080\"}", "#/text: must not contain control" },
 		{ "{\"currency\":\"eur\"}", "#/currency: must be a currency" },
 		{ "{\"currency\":\"EU\"}", "#/currency: must be a currency" },
 		{ "{\"currency\":\"EURO\"}", "#/currency: must be a currency" },
