@@ -63,7 +63,7 @@ MUST_USE enum err offer_take(
  * customer now; *news: it says something new. */
 MUST_USE enum err offer_keep(struct req *r, const struct offer *o, bool *news);
 
-/* Before an item, or with INT_NONE all of the cart, is shown: asks
+/* Before an item, or with INT_NONE all of the cart, is shown to its customer: asks
  * product about it when what is known is old, for which it may have to wait
  * (ERR_DEFER). What is known will do when product does not answer. */
 MUST_USE enum err offer_refresh(struct req *r, int64_t item);

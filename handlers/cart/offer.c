@@ -2,9 +2,9 @@
  * What product says of what is in a cart.
  *
  * It is kept with each item, so a cart can be read while product is down, and
- * the price is the one that the customer has seen. Who reads what is older than
- * COSTER_CART_FRESH_SECONDS asks product anew, once for all that is shown; the
- * price of then is the customer's only when it is the customer who reads. A product that is gone, or is sold in another currency now,
+ * the price is the one that the customer has seen. A customer who reads what is
+ * older than COSTER_CART_FRESH_SECONDS asks product anew, once for all that is
+ * shown. Whoever else reads it sees what the customer saw. A product that is gone, or is sold in another currency now,
  * keeps its item, with none available.
  */
 #include "handlers/cart/cart.h"
@@ -33,6 +33,14 @@ STMT(offer_put,
 STMT(offer_seen,
     "UPDATE cart_item SET seen_at = $3 WHERE user_id = $1 AND product_id = $2"
     " AND seen_at <> $3");
+
+/* A price that rose is charged to nobody who has not seen it. */
+static bool
+is_shown_to_customer(const struct req *r)
+{
+	return r->caller.uid == r->uid
+	    && strcmp(r->param[PARAM_METHOD], "HEAD") != 0;
+}
 
 /* What product is asked, and its answer. */
 struct inquiry {
@@ -111,14 +119,6 @@ offer_take(const struct req *r, int64_t product_id, struct offer *o)
 	return find(&in, product_id, o) ? OK : ERR_NOT_FOUND;
 }
 
-/* A price that rose is charged to nobody who has not seen it. */
-static bool
-is_shown_to_customer(const struct req *r)
-{
-	return r->caller.uid == r->uid
-	    && strcmp(r->param[PARAM_METHOD], "HEAD") != 0;
-}
-
 enum err
 offer_keep(struct req *r, const struct offer *o, bool *news)
 {
@@ -185,6 +185,8 @@ offer_refresh(struct req *r, int64_t item)
 	struct peer_answer answer;
 	enum err err;
 
+	if (!is_shown_to_customer(r))
+		return OK;
 	err = db_get(r->db, &oldest_get,
 	    DB_ARGS(DB_INT(r->uid), DB_INT(item)), DB_INTO(DB_INT_TO(&oldest)));
 	if (err || oldest == INT_NONE)

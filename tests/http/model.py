@@ -264,8 +264,10 @@ class Model:
             item.seen |= {k: getattr(product, k) for k in what}
 
     def look(self, who, uid, items):
-        for item in items:
-            self.see(item, self.products[item.product_id], who.id == uid)
+        """Only the customer sees what product says now; others see what that one saw."""
+        if who.id == uid:
+            for item in items:
+                self.see(item, self.products[item.product_id], True)
 
     def post_item(self, who, uid, body):
         if wrong := self.refused(who, "admin", owner=uid):
