@@ -4,8 +4,8 @@
  * It is kept with each item, so a cart can be read while product is down, and
  * the price is the one that the customer has seen. A customer who reads what is
  * older than COSTER_CART_FRESH_SECONDS asks product anew, once for all that is
- * shown. Whoever else reads it sees what the customer saw. A product that is gone, or is sold in another currency now,
- * keeps its item, with none available.
+ * shown. Whoever else reads it sees what the customer saw. A product that is gone,
+ * or is sold in another currency now, keeps its item, with none available.
  */
 #include "handlers/cart/cart.h"
 #include "shared/clock.h"

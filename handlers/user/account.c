@@ -373,8 +373,7 @@ delete_user(struct req *r)
 	    || (err = proofs_drop(r->db, r->uid))
 	    || (err = throttle_forget(r, a.key))
 	    || (err = notice_deleted(r->db, r->uid))
-	    || (err = address_forget(r->db, r->uid, a.key, a.verified))
-	    || (err = addresses_forget(r->db, r->uid)))
+	    || (err = addresses_forget(r->db, r->uid, a.key, a.verified)))
 		return err;
 	audit(r, "account deleted", r->uid, NULL);
 	return reply_empty(r, 204);

@@ -104,7 +104,7 @@ put_items(struct req *r, struct source *s)
 	enum err err = OK;
 
 	if (s->until != INT_NONE)
-		clock_text(s->until + CLOCK_MINUTE, until); /* of the move itself */
+		clock_text(s->until + MAIL_ON_ITS_WAY, until);
 	for (size_t i = 0; i < n && !err; i++) {
 		struct json_object *item = json_object_array_get_idx(s->items, i);
 		const char *at = json_member_text(item, "created_at");

@@ -64,8 +64,8 @@ address_left(struct db *db, int64_t id, const char *key, bool verified)
 		DB_INT(clock_ms())));
 }
 
-enum err
-address_forget(struct db *db, int64_t id, const char *key, bool verified)
+static enum err
+forget_last(struct db *db, int64_t id, const char *key, bool verified)
 {
 	int64_t former;
 	enum err err = db_get(db, &former_owner, DB_ARGS(DB_TEXT(key)),
@@ -79,11 +79,14 @@ address_forget(struct db *db, int64_t id, const char *key, bool verified)
 }
 
 enum err
-addresses_forget(struct db *db, int64_t id)
+addresses_forget(struct db *db, int64_t id, const char *key, bool verified)
 {
-	struct db_rows q = db_query(db, &former_until, DB_ARGS(DB_INT(id)));
+	struct db_rows q;
 	enum err err;
 
+	if ((err = forget_last(db, id, key, verified)))
+		return err;
+	q = db_query(db, &former_until, DB_ARGS(DB_INT(id)));
 	while (db_next(&q))
 		db_fail(&q,
 		    notice_forget_mails(

@@ -139,7 +139,7 @@ notice_forget_mails(
 	buf_init(&b, db->arena);
 	json_open(&b, NULL, '{');
 	json_time(&b, "before",
-	    (until == INT_NONE ? clock_ms() : until) + CLOCK_MINUTE);
+	    (until == INT_NONE ? clock_ms() : until) + MAIL_ON_ITS_WAY);
 	json_close(&b, '}');
 	return tell(db, id, mails[MAIL_OTHER],
 	    (struct outbox_message) { .method = "DELETE",

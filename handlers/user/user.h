@@ -56,15 +56,14 @@ MUST_USE enum err account_put(struct req *r, struct buf *b, const char *key,
 
 /* An account has an address, in lower case, that somebody may have had before; has
  * proved that it is its own; has left one, verified or not. When it is deleted the
- * mails to the one it had, and to those it has left, are forgotten. In the
+ * mails to the one it had (key), and to those it has left, are forgotten. In the
  * transaction that is open. */
 MUST_USE enum err address_claimed(struct db *db, int64_t id, const char *key);
 MUST_USE enum err address_proved(struct db *db, int64_t id);
 MUST_USE enum err address_left(
     struct db *db, int64_t id, const char *key, bool verified);
-MUST_USE enum err address_forget(
+MUST_USE enum err addresses_forget(
     struct db *db, int64_t id, const char *key, bool verified);
-MUST_USE enum err addresses_forget(struct db *db, int64_t id);
 
 /* Those it has left, as a JSON array. */
 MUST_USE enum err addresses_put(
@@ -97,6 +96,9 @@ MUST_USE enum err notice_link(
 MUST_USE enum err notice_password_changed(struct db *db, int64_t id);
 MUST_USE enum err notice_address_changed(
     struct db *db, int64_t id, const char *left);
+/* What was on its way to email when an address was left or an account deleted is
+ * there by then, and is of that time. */
+#define MAIL_ON_ITS_WAY CLOCK_MINUTE
 MUST_USE enum err notice_forget_mails(
     struct db *db, int64_t id, const char *email, int64_t until);
 MUST_USE enum err notice_deleted(struct db *db, int64_t id);
